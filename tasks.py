@@ -90,7 +90,7 @@ def install_with_pip(needs: Needs) -> bool:
     shutil.rmtree(ENVIRONMENT, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
     requirements = ["--editable", f".[{','.join(needs.extras)}]", *(group(needs.group) if needs.group else ())]
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
+    pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check", *requirements]
     constraints = ENVIRONMENT / "constraints.txt"
     constraints.write_text("\n".join(locked_versions()) + "\n")
     if subprocess.run([*pip, "--constraint", str(constraints)], cwd=ROOT).returncode == 0:

@@ -1,0 +1,1 @@
+"""clew and its peer on the same work, in one run."""

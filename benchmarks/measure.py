@@ -1,0 +1,51 @@
+"""What a benchmark is made of: rows with goals, and the clock."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Faster:
+    """The peer's figure divided by clew's is at least `times`."""
+
+    times: float
+
+
+@dataclass(frozen=True, slots=True)
+class AtMost:
+    """clew's own figure is at most `value`."""
+
+    value: float
+
+
+Goal = Faster | AtMost | None
+Unit = Literal["us", "ms", "s", "x", "MB", "kB", "modules"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table; `key` is what a measurement calls its figure. Lower is better in all of them."""
+
+    key: str
+    label: str
+    unit: Unit
+    goal: Goal = None
+
+
+def seconds(work: Callable[[], object], *, repeats: int, warm_up: int = 1) -> float:
+    """The median time of one call of `work`, in seconds, after `warm_up` calls that do not count."""
+    for _ in range(warm_up):
+        work()
+    gc.collect()
+    times: list[float] = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)

@@ -1,0 +1,33 @@
+"""What `import X.graph` costs a fresh interpreter."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+
+from benchmarks.library import Library
+from benchmarks.measure import Faster, Row
+
+ROUNDS = 5
+ROWS = (
+    Row("time", "import X.graph", "ms", Faster(8)),
+    Row("modules", "modules loaded by it", "modules"),
+)
+PROGRAM = """
+import sys, time
+before, start = set(sys.modules), time.perf_counter()
+import {prefix}.graph
+print(time.perf_counter() - start, len(set(sys.modules) - before))
+"""
+
+
+def measure(library: Library) -> dict[str, float]:
+    program = PROGRAM.format(prefix=library.prefix)
+    command = [sys.executable, "-c", program]
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() for _ in range(4)]
+    # The first run may still have to write bytecode.
+    return {
+        "time": statistics.median(float(elapsed) for elapsed, _ in runs[1:]) * 1e3,
+        "modules": float(runs[-1][1]),
+    }
