@@ -133,7 +133,7 @@ def run(*command: str) -> None:
 def demo(arguments: Sequence[str]) -> None:
     """The main job: a report over docs/, its worker killed in the middle, resumed, and the thread's history."""
     prepare(DEMO)
-    run(str(PYTHON), "-m", "examples.report", *(arguments or ("--yes", "--kill")))
+    run(str(PYTHON), "-m", "examples.report", "--yes", "--kill", *arguments)
 
 
 def test(arguments: Sequence[str]) -> None:
