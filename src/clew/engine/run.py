@@ -1,0 +1,253 @@
+"""One run of a program on a thread: from the loaded checkpoint to the end, a question, or an error.
+
+Invariant: the thread is claimed, durably, before any node starts; every superstep ends in exactly one commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from clew.constants import ERROR, ERROR_SOURCE_NODE, INTERRUPT
+from clew.engine import effects as fx
+from clew.engine.apply import apply
+from clew.engine.enter import Entry, enter
+from clew.engine.plan import Place, plan
+from clew.engine.program import Program, Write
+from clew.engine.project import checkpoint_config, checkpoint_event, output_of, snapshot_tasks, task_event
+from clew.engine.request import Request, make_step
+from clew.engine.resume import given_answers
+from clew.engine.state import State, read
+from clew.engine.superstep import Steps, Superstep
+from clew.engine.task import Task, path_text
+from clew.errors import ErrorCode, GraphDrained, GraphRecursionError
+from clew.protocols import TaskWrites
+from clew.types import All, Interrupt
+
+_EMPTY: Mapping[str, Sequence[Write]] = {}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run ended. `state` is what to read the output from, `interrupts` are the questions that wait now.
+
+    `error`: a node failed with it (the thread is saved as far as it got).
+    """
+
+    status: Literal["done", "interrupted", "failed"]
+    state: State
+    interrupts: tuple[Interrupt, ...] = ()
+    error: BaseException | None = None
+
+
+def run(program: Program, request: Request) -> Steps[Outcome]:
+    """Run until nothing is left to do. Raises typed errors for what cannot be run; node errors are in the outcome."""
+    entry: Entry = yield from enter(program, request)
+    place = Place(request.ns, entry.state.step + 1 + request.limit + 1, request.thread_id)
+    return (yield from _Run(program, request, entry, place).loop())
+
+
+class _Run:
+    """The loop's moving parts: the state, where it was saved, and the writes loaded with it."""
+
+    __slots__ = (
+        "entry",
+        "has_shown",
+        "ids",
+        "metadata",
+        "parent_id",
+        "pending",
+        "place",
+        "program",
+        "request",
+        "state",
+    )
+
+    def __init__(self, program: Program, request: Request, entry: Entry, place: Place) -> None:
+        self.program = program
+        self.request = request
+        self.entry = entry
+        self.place = place
+        self.state = entry.state
+        self.pending = entry.pending
+        self.metadata = entry.metadata
+        self.parent_id = entry.parent_id
+
+    def loop(self) -> Steps[Outcome]:
+        request = self.request
+        while True:
+            is_out = self.state.step + 1 > self.place.stop
+            tasks = plan(self.program, self.state, self.place)
+            if "checkpoints" in request.modes and request.has_saver:
+                yield fx.Emit("checkpoints", self._checkpoint_event(tasks))
+            if is_out:
+                yield fx.Flush(is_final=True, is_failed=True)
+                raise _out_of_steps(request)
+            if not tasks:
+                yield fx.Flush(is_final=True)
+                return Outcome("done", self.state)
+            superstep = self._superstep(tasks)
+            if request.before and self._stops(request.before, tasks):
+                return (yield from self._break())
+            if request.control is not None and request.control.drain_requested:
+                yield fx.Flush(is_final=True, is_failed=True)
+                raise GraphDrained(request.control.drain_reason or "shutdown")
+            if "tasks" in request.modes:
+                for task in tasks.values():
+                    if not task.node.hidden:
+                        yield fx.Emit("tasks", task_event(task, request.task_metadata))
+            if self.pending and request.modes:
+                yield from _show_reused(superstep)
+            yield from superstep.run()
+            if superstep.error is not None:
+                yield fx.Flush(is_final=True, is_failed=True)
+                return Outcome("failed", self.state, error=superstep.error)
+            if superstep.parked:
+                return (yield from self._suspend(superstep))
+            yield from self._advance(superstep)
+            if request.after and self._stops(request.after, tasks):
+                if "checkpoints" in request.modes and request.has_saver:
+                    yield fx.Emit("checkpoints", self._checkpoint_event(plan(self.program, self.state, self.place)))
+                return (yield from self._break())
+
+    def _superstep(self, tasks: dict[str, Task]) -> Superstep:
+        """Give tasks what is stored for them: finished tasks their writes, failed ones their handler, answers."""
+        pending = self.pending
+        superstep = Superstep(
+            self.program, self.place, tasks, pending, self.request.modes, self.request.task_metadata,
+            has_cache=self.request.has_cache,
+        )  # fmt: skip
+        if pending or self.entry.origins or self.entry.offered:
+            for task in list(tasks.values()):
+                stored = pending.get(task.id, ())
+                writes = output_of(stored)
+                if writes:
+                    task.writes = writes
+                elif any(channel == ERROR_SOURCE_NODE for channel, _ in stored) and task.node.error_handler:
+                    superstep.add_handler(task, next(value for channel, value in stored if channel == ERROR))
+                else:
+                    task.resume, task.inside = given_answers(stored)
+                task.origin = self.entry.origins.get(task.path)
+            if self.entry.offered and len(tasks) == 1:
+                task = next(iter(tasks.values()))
+                task.resume = task.resume or self.entry.offered
+            self.entry.origins = {}
+            self.entry.offered = []
+        return superstep
+
+    def _advance(self, superstep: Superstep) -> Steps[None]:
+        """Apply the superstep's writes, commit, and show what was held back until it was durable."""
+        tasks = superstep.tasks
+        ordered: Sequence[Task] = list(tasks.values())
+        if len(ordered) > 1:
+            ordered = sorted(ordered, key=_order)
+        applied = apply(self.program, self.state, ordered)
+        state = applied.state
+        state.step += 1
+        written = [
+            TaskWrites(task.id, self._asked(task) + list(task.writes or ()), path_text(task.path[:3]), task.name)
+            for task in ordered
+        ]
+        metadata = {"source": "loop", "step": state.step, "parents": self.request.parents, **self.request.metadata}
+        ran = applied.ran
+        if self.entry.has_passed:
+            ran = [*ran, INTERRUPT]
+            self.entry.has_passed = False
+        yield from self._commit(applied.changed, ran, state, metadata, written)
+        self.pending = _EMPTY
+        yield from superstep.show_alone()
+        if "values" in self.request.modes:
+            outputs = self.request.outputs
+            names = (outputs,) if isinstance(outputs, str) else outputs
+            if state.updated and not state.updated.isdisjoint(names):
+                yield fx.Emit("values", read(state.channels, outputs))
+
+    def _asked(self, task: Task) -> list[Write]:
+        return [write for write in self.pending.get(task.id, ()) if write[0] == INTERRUPT] if self.pending else []
+
+    def _commit(
+        self,
+        changed: set[str],
+        ran: Sequence[str],
+        state: State,
+        metadata: dict[str, Any],
+        written: Sequence[TaskWrites],
+    ) -> Steps[None]:
+        stamp: fx.Stamp = yield fx.Commit(make_step(self.program, state, changed, ran, metadata, written, self.request))
+        self.parent_id = self.state.checkpoint_id
+        state.checkpoint_id = stamp.checkpoint_id
+        self.state = state
+        self.metadata = metadata
+
+    def _stops(self, nodes: All | Sequence[str], tasks: Mapping[str, Task]) -> bool:
+        """Whether a breakpoint is hit: a channel moved since the last stop, and one of the nodes is in this superstep."""
+        seen = self.state.seen.get(INTERRUPT, {})
+        if not any(version > seen.get(name, 0) for name, version in self.state.versions.items()):
+            return False
+        return any(
+            (not task.node.hidden if nodes == "*" else task.name in nodes)
+            for task in tasks.values()
+        )  # fmt: skip
+
+    def _break(self) -> Steps[Outcome]:
+        if "updates" in self.request.modes:
+            yield fx.Emit("updates", {INTERRUPT: ()})
+        yield fx.Flush(is_final=True, is_failed=True)
+        return Outcome("interrupted", self.state)
+
+    def _suspend(self, superstep: Superstep) -> Steps[Outcome]:
+        """Stop at questions; finished siblings are saved and already count in what is shown."""
+        state = self.state
+        finished = [task for task in sorted(superstep.tasks.values(), key=_order) if task.writes is not None]
+        if finished:
+            applied = apply(self.program, state, finished)
+            state = applied.state
+            outputs = self.request.outputs
+            names = (outputs,) if isinstance(outputs, str) else outputs
+            if "values" in self.request.modes and not applied.changed.isdisjoint(names):
+                yield fx.Emit("values", read(state.channels, outputs))
+        yield fx.Flush(is_final=True, is_failed=True)
+        return Outcome("interrupted", state, tuple(superstep.parked))
+
+    def _checkpoint_event(self, tasks: Mapping[str, Task]) -> dict[str, Any]:
+        request, state = self.request, self.state
+        parents = request.parents
+        states = {
+            task.id: {"configurable": {"thread_id": request.thread_id, "checkpoint_ns": task.ns}}
+            for task in tasks.values()
+            if task.node.subgraphs
+        }
+        return checkpoint_event(
+            config=checkpoint_config(request.thread_id, request.ns, state.checkpoint_id, parents),
+            parent_config=(
+                checkpoint_config(request.thread_id, request.ns, self.parent_id, parents) if self.parent_id else None
+            ),
+            values=read(state.channels, self.program.stream_channels),
+            metadata=self.metadata,
+            tasks=list(tasks.values()),
+            shown=snapshot_tasks(tasks.values(), self.pending, request.outputs, states),
+        )
+
+
+def _order(task: Task) -> tuple[Any, ...]:
+    return task.order
+
+
+def _show_reused(superstep: Superstep) -> Steps[None]:
+    for task in superstep.tasks.values():
+        if task.writes is not None and task.writes[0][0] != ERROR:
+            task.is_cached = True
+            yield from superstep.show_reused(task)
+
+
+def _out_of_steps(request: Request) -> GraphRecursionError:
+    thread = f" on thread {request.thread_id!r}" if request.thread_id else ""
+    return GraphRecursionError(
+        f"recursion limit of {request.limit} reached without hitting a stop condition{thread}",
+        hint='raise the limit with config={"recursion_limit": N}, or give the cycle a condition that ends it',
+        code=ErrorCode.GRAPH_RECURSION_LIMIT,
+    )
+
+
+__all__ = ["Outcome", "Request", "run"]
