@@ -40,7 +40,8 @@ def main() -> None:
         config: Any = {"configurable": {"thread_id": options.thread}, "max_concurrency": 4}
         for update in graph.stream(inputs[options.action], config, stream_mode="updates", durability="sync"):
             for node, value in update.items():
-                tell(node, value, ledger)
+                if node != "__metadata__":
+                    tell(node, value, ledger)
 
 
 def tell(node: str, value: Any, ledger: Ledger) -> None:
