@@ -1,0 +1,108 @@
+"""Which classes a graph's annotations make known.
+
+Every class that is reachable: the annotation itself, the arguments of generics and unions, the fields of TypedDicts,
+dataclasses, pydantic models, named tuples and annotated classes, and of their bases, recursively. A subclass is not
+reachable through its base: a field annotated `Shape` does not make `Circle` known, since any module could define one
+later and the set would not be closed. Write `Circle | Square`, or register the subclasses.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import typing
+from collections.abc import Iterator
+from types import GenericAlias, ModuleType
+from typing import Any, Final, ForwardRef, NewType, TypeVar, cast
+
+# Classes of these modules are known anyway, or are not for storing.
+_SKIPPED: Final = frozenset(
+    {"builtins", "typing", "typing_extensions", "types", "abc", "collections", "collections.abc"}
+)
+_SKIPPED_PACKAGES: Final = frozenset({"langchain_core", "numpy", "pydantic", "pydantic_core"})
+
+
+def known_types(*annotations: Any) -> frozenset[type]:
+    """Every class reachable, recursively, through `annotations`; those that cannot be resolved are passed over."""
+    found: set[type] = set()
+    seen: set[int] = set()
+    kept: list[Any] = []  # keeps annotations made on the way alive, so that their ids stay unique
+    waiting: list[tuple[Any, ModuleType | None]] = [(annotation, None) for annotation in annotations]
+    while waiting:
+        annotation, module = waiting.pop()
+        if id(annotation) in seen:
+            continue
+        seen.add(id(annotation))
+        kept.append(annotation)
+        if isinstance(annotation, type) and not isinstance(annotation, GenericAlias):
+            module = sys.modules.get(annotation.__module__)
+            if not _is_skipped(annotation):
+                if not typing.is_typeddict(annotation):
+                    found.add(annotation)
+                waiting += [(part, module) for part in _class_parts(annotation)]
+        else:
+            waiting += [(part, module) for part in _form_parts(annotation, module)]
+    return frozenset(found)
+
+
+def _is_skipped(cls: type) -> bool:
+    return cls.__module__ in _SKIPPED or cls.__module__.partition(".")[0] in _SKIPPED_PACKAGES
+
+
+def _class_parts(cls: type) -> Iterator[Any]:
+    """The annotations a class consists of: its fields' and its bases'."""
+    yield from _hints(cls)
+    for field in getattr(cls, "__pydantic_fields__", {}).values():
+        yield field.annotation
+    yield from getattr(cls, "__orig_bases__", ())
+    if not hasattr(cls, "__pydantic_fields__") and not typing.is_typeddict(cls):
+        yield from (base for base in cls.__bases__ if base is not object)
+
+
+def _form_parts(annotation: Any, module: ModuleType | None) -> Iterator[Any]:
+    """The annotations inside a special form: the arguments of generics, a NewType's type, a TypeVar's bounds."""
+    if isinstance(annotation, str | ForwardRef):
+        text = annotation if isinstance(annotation, str) else annotation.__forward_arg__
+        yield from _resolved(text, module)
+        return
+    if isinstance(annotation, NewType):
+        yield cast("Any", annotation).__supertype__
+    if isinstance(annotation, TypeVar):
+        yield from (annotation.__bound__, *annotation.__constraints__)
+    if hasattr(annotation, "__value__"):  # `type X = ...`
+        yield annotation.__value__
+    if isinstance(annotation, list | tuple):  # the parameters of a Callable
+        yield from cast("list[Any]", annotation)
+    if hasattr(annotation, "__metadata__"):
+        yield annotation.__origin__  # and not the metadata, which are values
+        return
+    origin = typing.get_origin(annotation)
+    if origin is typing.Literal:
+        yield from (type(item) for item in typing.get_args(annotation))  # enum members
+    elif origin is not None:
+        yield origin
+        yield from typing.get_args(annotation)
+
+
+def _hints(cls: type) -> list[Any]:
+    """The resolved annotations of `cls`, or, if one of them cannot be, each that can."""
+    try:
+        return list(typing.get_type_hints(cls, include_extras=True).values())
+    except Exception:  # a name that exists only for type checkers, or any failure of user code in an annotation
+        own: dict[str, Any] = inspect.get_annotations(cls)
+        module = sys.modules.get(cls.__module__)
+        return [
+            part
+            for item in own.values()
+            for part in (_resolved(item, module, cls) if isinstance(item, str) else [item])
+        ]
+
+
+def _resolved(text: str, module: ModuleType | None, cls: type | None = None) -> list[Any]:
+    """What an annotation written as a string means in `module`; nothing if it means nothing there."""
+    names = {**vars(typing), **(vars(module) if module else {}), **({cls.__name__: cls} if cls else {})}
+    try:
+        # The text is source code of the module that is being inspected, as get_type_hints evaluates it.
+        return [eval(text, names)]
+    except Exception:  # likewise
+        return []

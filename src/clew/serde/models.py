@@ -1,0 +1,71 @@
+"""Pydantic models: stored as written, restored without validation.
+
+Kept exactly: field values, which fields were set, extra values and private attributes. Cached properties are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from clew.serde import rules
+from clew.serde.rules import Pack, Refused, Rule, type_name
+
+_set = object.__setattr__
+
+
+def model_rule(cls: Any, name: str) -> Rule:
+    """The rule for the pydantic (version 2) model class `cls`, stored as `name`."""
+    fields: tuple[str, ...] = tuple(cls.__pydantic_fields__)
+    allows_extra = cls.model_config.get("extra") == "allow"
+
+    def reduce(value: Any, pack: Pack) -> Any:
+        own = value.__dict__
+        stored = {field: own[field] for field in fields if field in own}
+        extra = value.__pydantic_extra__ or None
+        were_set = value.__pydantic_fields_set__
+        present = {**stored, **extra} if extra else stored
+        unset = [field for field in present if field not in were_set] or None
+        surplus = sorted(field for field in were_set if field not in present) or None
+        content = [name, stored, unset, extra, value.__pydantic_private__, surplus]
+        while content[-1] is None:
+            content.pop()
+        return content
+
+    def restore(content: Any) -> Any:
+        _, stored, unset, extra, private, surplus = content + [None] * (6 - len(content))
+        were_set = {*stored, *(extra or ())}.difference(unset or ()).union(surplus or ())
+        own = {field: stored[field] if field in stored else _default(cls, field) for field in fields}
+        if allows_extra:
+            lost = {field: item for field, item in stored.items() if field not in own}
+            extra = {**lost, **(extra or {})}
+        value = cls.__new__(cls)
+        _set(value, "__dict__", own)
+        _set(value, "__pydantic_fields_set__", were_set)
+        _set(value, "__pydantic_extra__", extra)
+        _set(value, "__pydantic_private__", private if private is not None else _private_defaults(cls))
+        return value
+
+    return Rule(rules.NAMED, reduce, restore)
+
+
+def _default(cls: Any, field: str) -> Any:
+    info = cls.__pydantic_fields__[field]
+    if info.is_required():
+        raise Refused(
+            f"a stored {type_name(cls)!r} lacks the field {field!r}, which the class now requires",
+            hint="give the field a default",
+        )
+    make: Callable[..., Any] = info.get_default
+    return make(call_default_factory=not getattr(info, "default_factory_takes_validated_data", False))
+
+
+def _private_defaults(cls: Any) -> dict[str, Any] | None:
+    """What private attributes the class has gained since the value was stored; None if it has none."""
+    from pydantic_core import PydanticUndefined  # late: optional dependency, present if a model is
+
+    attributes = cls.__private_attributes__
+    if not attributes:
+        return None
+    made = {name: attribute.get_default() for name, attribute in attributes.items()}
+    return {name: item for name, item in made.items() if item is not PydanticUndefined}
