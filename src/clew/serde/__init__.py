@@ -4,7 +4,7 @@ Use a `Codec` over a `TypeRegistry`; make a class of your own storable with `reg
 """
 
 from clew.serde._explain import relocated
-from clew.serde.codec import Codec
+from clew.serde.codec import Codec, default_codec
 from clew.serde.exceptions import StoredError
 from clew.serde.known import known_types
 from clew.serde.opaque import Opaque
@@ -15,6 +15,7 @@ __all__ = (
     "Opaque",
     "StoredError",
     "TypeRegistry",
+    "default_codec",
     "default_registry",
     "known_types",
     "register",

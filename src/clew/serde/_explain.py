@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from clew.serde.rules import Refused
 
 if TYPE_CHECKING:
+    from clew.errors import SerializationError
     from clew.serde.codec import Codec
 
 _PLAIN: Final = (str, int, float, bool, bytes, bytearray, memoryview, list, dict, type(None))
+_ORDERED: Final = (list, tuple, deque)
+_UNORDERED: Final = (set, frozenset)
 _MAX_SEGMENTS: Final = 100
 
 
@@ -29,7 +32,7 @@ def locate(value: Any, codec: Codec) -> str:
     return "".join(path)
 
 
-def relocated(error: Any, prefix: str) -> Any:
+def relocated(error: SerializationError, prefix: str) -> SerializationError:
     """A copy of the `SerializationError` `error` whose path begins with `prefix`, the channel or field it was in."""
     where = f" (at {error.path})" if error.path else ""
     path = prefix + error.path
@@ -41,27 +44,28 @@ def relocated(error: Any, prefix: str) -> Any:
 
 def _is_container(value: Any, codec: Codec) -> bool:
     """Whether `value` itself could be stored if its parts could."""
-    if type(value) in _PLAIN:
+    cls: type = type(value)
+    if cls in _PLAIN:
         return True
     try:
-        codec.writer(type(value))
+        codec.writer(cls)
     except Refused:
         return False
     return True
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
+    if isinstance(value, tuple) and hasattr(cast("Any", value), "_fields"):
+        yield from ((f".{name}", getattr(cast("Any", value), name)) for name in cast("Any", value)._fields)
+        return
+    kind = next((base for base in (dict, *_ORDERED, *_UNORDERED) if isinstance(value, base)), None)
+    if kind is dict:
         for key, item in value.items():
             yield f"[key {_short(key)}]", key
             yield f"[{_short(key)}]", item
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        yield from ((f".{name}", getattr(value, name)) for name in value._fields)
-    elif isinstance(value, BaseException):
-        yield from ((f".args[{index}]", item) for index, item in enumerate(value.args))
-    elif isinstance(value, list | tuple | deque):
+    elif kind in _ORDERED:
         yield from ((f"[{index}]", item) for index, item in enumerate(value))
-    elif isinstance(value, set | frozenset):
+    elif kind in _UNORDERED:
         yield from ((f"[element {_short(item)}]", item) for item in value)
     yield from _attributes(value)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from types import MemberDescriptorType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from clew.serde.rules import Refused, type_name
 
@@ -20,77 +20,72 @@ _OWN_PICKLING: Final = frozenset(
     {"__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__"}
 )
 
-# A builtin base: its content in storable types, by the base's own methods, and its inverse.
 _Content: TypeAlias = Callable[[Any], Any]
-_Filled: TypeAlias = Callable[[type, Any], Any]
+_Fill: TypeAlias = Callable[[type, Any], Any]
+_Builtin: TypeAlias = Any  # a builtin class whose methods are called unbound, on instances of its subclasses
 
 
-def _filled_dict(base: type[dict[Any, Any]]) -> _Filled:
-    def fill(cls: type, content: Any) -> Any:
-        value: Any = base.__new__(cls)
-        for key, item in content.items():
+def _immutable(base: _Builtin, content: _Content) -> tuple[_Content, _Fill]:
+    return content, lambda cls, stored: base.__new__(cls, stored)
+
+
+def _iterable(base: _Builtin, plain: _Content, extend: Callable[[Any, Any], None]) -> tuple[_Content, _Fill]:
+    def fill(cls: type, stored: Any) -> Any:
+        value = base.__new__(cls)
+        extend(value, stored)
+        return value
+
+    return lambda value: plain(base.__iter__(value)), fill
+
+
+def _mapping(base: _Builtin) -> tuple[_Content, _Fill]:
+    def fill(cls: type, stored: Any) -> Any:
+        value = base.__new__(cls)
+        for key, item in stored.items():
             base.__setitem__(value, key, item)
         return value
 
-    return fill
-
-
-def _filled_defaultdict(cls: type, content: Any) -> Any:
-    value: Any = defaultdict.__new__(cls)
-    value.default_factory = content.default_factory
-    for key, item in content.items():
-        dict.__setitem__(value, key, item)
-    return value
-
-
-def _filled_list(cls: type, content: Any) -> Any:
-    value: Any = list.__new__(cls)
-    list.extend(value, content)
-    return value
-
-
-def _filled_set(cls: type, content: Any) -> Any:
-    value: Any = set.__new__(cls)
-    set.update(value, content)
-    return value
-
-
-def _filled_bytearray(cls: type, content: Any) -> Any:
-    value: Any = bytearray.__new__(cls)
-    bytearray.extend(value, content)
-    return value
-
-
-def _filled_deque(cls: type, content: Any) -> Any:
-    value: Any = deque.__new__(cls)
-    deque.__init__(value, content, content.maxlen)
-    return value
-
-
-def _immutable(base: Any) -> _Filled:
-    return lambda cls, content: base.__new__(cls, content)
+    return lambda value: dict(base.items(value)), fill
 
 
 def _defaultdict_content(value: Any) -> Any:
-    return defaultdict(value.default_factory, dict.items(value))
+    return defaultdict[Any, Any](value.default_factory, dict[Any, Any].items(value))
 
 
-_BASES: Final[dict[type, tuple[_Content, _Filled]]] = {
-    str: (str.__str__, _immutable(str)),
-    int: (int.__int__, _immutable(int)),
-    float: (float.__float__, _immutable(float)),
-    complex: (lambda value: complex(value.real, value.imag), _immutable(complex)),
-    bytes: (lambda value: bytes.__getitem__(value, slice(None)), _immutable(bytes)),
-    tuple: (lambda value: [*tuple.__iter__(value)], _immutable(tuple)),
-    frozenset: (lambda value: frozenset(frozenset.__iter__(value)), _immutable(frozenset)),
-    bytearray: (lambda value: bytearray.__getitem__(value, slice(None)), _filled_bytearray),
-    list: (lambda value: [*list.__iter__(value)], _filled_list),
-    set: (lambda value: set(set.__iter__(value)), _filled_set),
-    deque: (lambda value: deque(deque.__iter__(value), value.maxlen), _filled_deque),
+def _filled_defaultdict(cls: type, stored: Any) -> Any:
+    base: _Builtin = defaultdict
+    value = base.__new__(cls)
+    base.__init__(value, stored.default_factory)
+    for key, item in stored.items():
+        base.__setitem__(value, key, item)
+    return value
+
+
+def _filled_deque(cls: type, stored: Any) -> Any:
+    base: _Builtin = deque
+    value = base.__new__(cls)
+    base.__init__(value, stored, stored.maxlen)
+    return value
+
+
+# For each builtin base: what gives its content in storable types, and what makes an instance with that content. Both
+# use the base's own methods only.
+_BASES: Final[dict[type, tuple[_Content, _Fill]]] = {
+    str: _immutable(str, str.__str__),
+    int: _immutable(int, int.__int__),
+    float: _immutable(float, float.__float__),
+    complex: _immutable(complex, lambda value: complex(value.real, value.imag)),
+    bytes: _immutable(bytes, lambda value: bytes.__getitem__(value, slice(None))),
+    tuple: _immutable(tuple, lambda value: [*tuple[Any, ...].__iter__(value)]),
+    frozenset: _immutable(frozenset, lambda value: frozenset(frozenset[Any].__iter__(value))),
+    bytearray: _iterable(bytearray, bytearray, bytearray.extend),
+    list: _iterable(list, list, list[Any].extend),
+    set: _iterable(set, set, set[Any].update),
+    deque: (lambda value: deque[Any](deque[Any].__iter__(value), value.maxlen), _filled_deque),
     defaultdict: (_defaultdict_content, _filled_defaultdict),
-    OrderedDict: (lambda value: dict(OrderedDict.items(value)), _filled_dict(OrderedDict)),
-    Counter: (lambda value: dict(dict.items(value)), _filled_dict(Counter)),
-    dict: (lambda value: dict(dict.items(value)), _filled_dict(dict)),
+    OrderedDict: _mapping(OrderedDict),
+    Counter: _mapping(dict),
+    dict: _mapping(dict),
 }
 
 
@@ -143,7 +138,10 @@ class Anatomy:
 
     def build(self, state: _State, content: Any) -> Any:
         """A new instance with these attributes and this base content, made without the class's own code."""
-        value: Any = object.__new__(self.cls) if self.base is object else _BASES[self.base][1](self.cls, content)
+        if self.base is object:
+            value: Any = cast("Any", object).__new__(self.cls)
+        else:
+            value = _BASES[self.base][1](self.cls, content)
         for name, item in state.items():
             if name in self.slots:
                 self.slots[name].__set__(value, item)

@@ -51,7 +51,7 @@ def rewrite(value: Any, pack: Pack, extend: Callable[[Any], object], depth: int 
     """
     if depth > MAX_NESTING:
         raise TooDeep(f"a value nested more than {MAX_NESTING} containers deep, or containing itself, cannot be stored")
-    kind = type(value)
+    kind = type(cast("object", value))
     if kind is str:
         return value if is_unicode(value) else ormsgpack.Ext(rules.TEXT, pack(value.encode("utf-8", "surrogatepass")))
     if kind is list:

@@ -6,8 +6,9 @@ exists, or when bytes hold one.
 
 from __future__ import annotations
 
+import importlib
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from clew.serde import rules
 from clew.serde.rules import Pack, Refused, Rule
@@ -28,7 +29,7 @@ def writer(cls: type) -> Rule | None:
 def reader(code: int) -> Rule:
     """The rule for the code of an array or a scalar; `Refused` if NumPy is not installed."""
     try:
-        import numpy as np  # noqa: F401 - late: optional dependency
+        importlib.import_module("numpy")  # late: optional dependency
     except ImportError as error:
         raise Refused(
             "stored bytes hold a numpy array, and numpy is not installed", hint="install it with: pip install numpy"
@@ -101,7 +102,8 @@ def _dtype(description: Any) -> Any:
         dtype = np.dtype((_dtype(description["base"]), tuple(description["shape"])))
     else:
         parts = {**description, "formats": [_dtype(item) for item in description["formats"]]}
-        dtype = np.dtype({k: v for k, v in parts.items() if k != "aligned"}, align=parts["aligned"])
+        is_aligned = parts.pop("aligned")
+        dtype = np.dtype(cast("Any", parts), align=cast("Any", is_aligned))
     if dtype.hasobject:
         raise Refused("stored bytes hold a numpy array of Python objects, which is never restored")
     return dtype

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NoReturn
+from functools import cache
+from typing import Any, Final, NoReturn, cast
 
 import ormsgpack
 
@@ -254,7 +255,7 @@ class _Level:
             raise
 
     def _extension(self, value: Any, pack: Callable[[Any], bytes]) -> Any:
-        cls: type[Any] = type(value)
+        cls = type(cast("object", value))
         rule = self._writers.get(cls)
         if rule is None:
             if cls is Opaque:
@@ -344,3 +345,9 @@ def _never_reduced(value: Any, pack: rules.Pack) -> NoReturn:
 
 def _text_from_bytes(content: Any) -> str:
     return bytes.decode(content, "utf-8", "surrogatepass")
+
+
+@cache
+def default_codec() -> Codec:
+    """The process-wide codec, which knows the standard types and what was registered with `clew.serde.register`."""
+    return Codec()

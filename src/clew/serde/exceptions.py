@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import builtins
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ormsgpack import Fragment
 
@@ -131,7 +131,7 @@ def _short_repr(item: Any) -> str:
     try:
         return repr(item)[:_MAX_REPR]
     except Exception:  # a user's __repr__ may fail; the record must not
-        return f"<{type_name(type(item))}>"
+        return f"<{type_name(type(cast('object', item)))}>"
 
 
 def _text(value: BaseException) -> str:

@@ -62,26 +62,30 @@ def _class_parts(cls: type) -> Iterator[Any]:
 def _form_parts(annotation: Any, module: ModuleType | None) -> Iterator[Any]:
     """The annotations inside a special form: the arguments of generics, a NewType's type, a TypeVar's bounds."""
     if isinstance(annotation, str | ForwardRef):
-        text = annotation if isinstance(annotation, str) else annotation.__forward_arg__
-        yield from _resolved(text, module)
+        yield from _resolved(annotation if isinstance(annotation, str) else annotation.__forward_arg__, module)
         return
-    if isinstance(annotation, NewType):
-        yield cast("Any", annotation).__supertype__
-    if isinstance(annotation, TypeVar):
-        yield from (annotation.__bound__, *annotation.__constraints__)
-    if hasattr(annotation, "__value__"):  # `type X = ...`
-        yield annotation.__value__
-    if isinstance(annotation, list | tuple):  # the parameters of a Callable
-        yield from cast("list[Any]", annotation)
-    if hasattr(annotation, "__metadata__"):
-        yield annotation.__origin__  # and not the metadata, which are values
-        return
-    origin = typing.get_origin(annotation)
+    form: Any = annotation
+    if isinstance(form, NewType):
+        yield cast("Any", form).__supertype__
+    elif isinstance(form, TypeVar):
+        yield from (form.__bound__, *form.__constraints__)
+    elif isinstance(form, list | tuple):  # the parameters of a Callable
+        yield from cast("list[Any]", form)
+    elif hasattr(form, "__value__"):  # `type X = ...`
+        yield form.__value__
+    elif hasattr(form, "__metadata__"):
+        yield form.__origin__  # and not the metadata, which are values
+    else:
+        yield from _arguments(form)
+
+
+def _arguments(form: Any) -> Iterator[Any]:
+    origin = typing.get_origin(form)
     if origin is typing.Literal:
-        yield from (type(item) for item in typing.get_args(annotation))  # enum members
+        yield from (type(item) for item in typing.get_args(form))  # enum members
     elif origin is not None:
         yield origin
-        yield from typing.get_args(annotation)
+        yield from typing.get_args(form)
 
 
 def _hints(cls: type) -> list[Any]:

@@ -8,8 +8,9 @@ must be registered like any other class.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from clew.serde.rules import Pack, Refused, Rule
 
@@ -85,8 +86,9 @@ def _classes() -> dict[int, type]:
         "prompt_values": [prompt_values],
     }
     found: dict[int, type] = {}
+    cls: Any
     for code, (place, name) in _CODES.items():
-        cls = next((vars(module)[name] for module in places[place] if name in vars(module)), None)
+        cls = next((getattr(module, name) for module in places[place] if hasattr(module, name)), None)
         if cls is not None:  # absent in other versions of langchain-core
             found[code] = cls
     return found
@@ -96,8 +98,10 @@ def _model_rule(code: int, cls: Any) -> Rule:
     usual = _usual_values(cls)
     plan = tuple(usual.items())
     template = {field: None if item is _MISSING else item for field, item in plan}
-    fresh = tuple((field, type(item)) for field, item in plan if type(item) in (dict, list))
-    extra_type = dict if cls.model_config.get("extra") == "allow" else type(None)
+    fresh: list[tuple[str, Callable[[], Any]]] = [
+        (field, factory) for field, item in plan for factory in (dict, list) if type(item) is factory
+    ]
+    allows_extra = cls.model_config.get("extra") == "allow"
     defaults = {field: info for field, info in cls.__pydantic_fields__.items() if not info.is_required()}
 
     def reduce(value: Any, pack: Pack) -> Any:
@@ -114,19 +118,18 @@ def _model_rule(code: int, cls: Any) -> Rule:
         return [stored, _peculiarities(value, stored, usual)]
 
     def restore(content: Any) -> Any:
-        if type(content) is dict:
-            stored: dict[str, Any] = content
-            peculiar: dict[str, Any] = {}
-        else:
-            stored, peculiar = content
+        stored: dict[str, Any] = content
+        peculiar = None
+        if type(content) is list:
+            stored, peculiar = cast("list[Any]", content)
         own = template.copy()
         for field, make in fresh:
             own[field] = make()
         own.update(stored)
-        extra = extra_type()
+        extra: dict[str, Any] | None = {} if allows_extra else None
         if len(own) > len(template):  # fields that the installed langchain-core does not have
             lost = {field: own.pop(field) for field in stored if field not in template}
-            extra = lost if extra_type is dict else None
+            extra = lost if allows_extra else None
         value = cls.__new__(cls)
         _set(value, "__dict__", own)
         _set(value, "__pydantic_fields_set__", set(stored))

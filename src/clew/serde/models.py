@@ -33,6 +33,8 @@ def model_rule(cls: Any, name: str) -> Rule:
         return content
 
     def restore(content: Any) -> Any:
+        stored: dict[str, Any]
+        extra: dict[str, Any] | None
         _, stored, unset, extra, private, surplus = content + [None] * (6 - len(content))
         were_set = {*stored, *(extra or ())}.difference(unset or ()).union(surplus or ())
         own = {field: stored[field] if field in stored else _default(cls, field) for field in fields}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, TypeVar, overload
 from weakref import WeakValueDictionary
 
@@ -108,7 +108,7 @@ class TypeRegistry:
             return self._parent.shape_named(name)
         return shape
 
-    def __contains__(self, cls: object) -> bool:
+    def __contains__(self, cls: type) -> bool:
         return cls in self._by_class or (self._parent is not None and cls in self._parent)
 
 
@@ -141,7 +141,7 @@ def register(
 ) -> Any:
     """Make a class known to every graph of this process, as a call or a decorator; see `TypeRegistry.register`."""
     if cls is None:
-        return lambda decorated: default_registry.register(decorated, name=name, encode=encode, decode=decode)  # pyright: ignore[reportUnknownLambdaType] - typed by the overloads
+        return partial(default_registry.register, name=name, encode=encode, decode=decode)
     return default_registry.register(cls, name=name, encode=encode, decode=decode)
 
 

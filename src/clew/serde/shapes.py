@@ -21,22 +21,27 @@ if TYPE_CHECKING:
 
 def rule_for(shape: Shape) -> Rule:
     """The rule for `shape`'s class, by what kind of class it is."""
-    cls, name = shape.cls, shape.name
+    cls: Any = shape.cls
+    name = shape.name
     if shape.encode is not None and shape.decode is not None:
         return _custom_rule(name, shape.encode, shape.decode)
     if issubclass(cls, enum.Enum):
         return _enum_rule(cls, name)
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+    if _is_named_tuple(cls):
         return _named_tuple_rule(cls, name)
     if issubclass(cls, BaseException):
         return _exception_rule(cls, name)
     if dataclasses.is_dataclass(cls):
-        return _object_rule(cls, name, _dataclass_defaults(cls))
+        return _object_rule(shape.cls, name, _dataclass_defaults(shape.cls))
     if hasattr(cls, "__pydantic_fields__"):
         from clew.serde.models import model_rule  # late: an optional dependency, present if the class is
 
         return model_rule(cls, name)
     return _object_rule(cls, name, {})
+
+
+def _is_named_tuple(cls: type) -> bool:
+    return issubclass(cls, tuple) and hasattr(cast("Any", cls), "_fields")
 
 
 def _custom_rule(name: str, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> Rule:
@@ -66,13 +71,14 @@ def _enum_rule(cls: type[enum.Enum], name: str) -> Rule:
     return Rule(rules.NAMED, lambda value, pack: [name, value.name], restore)
 
 
-def _named_tuple_rule(cls: type[tuple[Any, ...]], name: str) -> Rule:
-    fields: tuple[str, ...] = cls._fields  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType] - checked by the caller
+def _named_tuple_rule(cls: Any, name: str) -> Rule:
+    fields: tuple[str, ...] = cls._fields
     defaults: dict[str, Any] = getattr(cls, "_field_defaults", {})
 
     def reduce(value: Any, pack: Pack) -> Any:
+        items = [*tuple[Any, ...].__iter__(value)]
         state = getattr(value, "__dict__", None)
-        return [name, [*tuple.__iter__(value)], state] if state else [name, [*tuple.__iter__(value)]]
+        return [name, items, state] if state else [name, items]
 
     def restore(content: Any) -> Any:
         items = [*content[1]]

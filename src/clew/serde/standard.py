@@ -114,7 +114,7 @@ def _collection_rules() -> dict[type, Rule]:
         tuple: Rule(rules.TUPLE, lambda v, _: [*v], tuple),
         set: Rule(rules.SET, _sorted_content, set),
         frozenset: Rule(rules.FROZENSET, _sorted_content, frozenset),
-        deque: Rule(rules.DEQUE, lambda v, _: [[*v], v.maxlen], lambda c: deque(*c)),
+        deque: Rule(rules.DEQUE, lambda v, _: [[*v], v.maxlen], lambda c: deque[Any](*c)),
         Counter: Rule(rules.COUNTER, lambda v, _: {**_plain(v)}, _counter),
         OrderedDict: Rule(rules.ORDERED_DICT, lambda v, _: _plain(v), OrderedDict),
     }
@@ -156,7 +156,7 @@ def _view_content(value: memoryview, pack: Pack) -> Any:
 
 def _view(content: Any) -> memoryview:
     data, format, shape, is_readonly = content
-    view = memoryview(data if is_readonly else bytearray(data))
+    view: Any = memoryview(data if is_readonly else bytearray(data))
     return view if (format, shape) == ("B", [len(data)]) else view.cast(format, shape)
 
 
@@ -177,7 +177,7 @@ def _moment(cls: type[datetime] | type[time], content: Any) -> Any:
 def _timezone_content(value: timezone, pack: Pack) -> Any:
     if value is UTC:
         return []
-    return [*value.__getinitargs__()]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] - the only way to see whether it has a name
+    return [*value.__getinitargs__()]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - the only way to see whether it has a name
 
 
 def _timezone(content: Any) -> timezone:
