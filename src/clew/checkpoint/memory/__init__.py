@@ -1,0 +1,73 @@
+"""A saver in this process's memory: for tests, notebooks and prototypes. Nothing outlives the process."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from clew import _failpoints
+from clew.serde import TypeRegistry
+from clew.storage.memory import MemoryTables
+from clew.storage.saver import HEADS_LIMIT, KEYFRAME_CHAIN, KEYFRAME_FACTOR, LogSaver, finished
+from clew.storage.session import LogOp, LogSession
+
+__all__ = ("InMemorySaver", "MemorySaver")
+
+T = TypeVar("T")
+
+
+class InMemorySaver(LogSaver):
+    """Keeps checkpoints in memory, in the same encoded form and under the same rules as a database."""
+
+    def __init__(
+        self,
+        *,
+        types: TypeRegistry | None = None,
+        keyframe_factor: float = KEYFRAME_FACTOR,
+        keyframe_chain: int = KEYFRAME_CHAIN,
+        heads_limit: int = HEADS_LIMIT,
+    ) -> None:
+        super().__init__(
+            types=types, keyframe_factor=keyframe_factor, keyframe_chain=keyframe_chain, heads_limit=heads_limit
+        )
+        self._tables = MemoryTables()
+
+    def run(self, op: LogOp[T]) -> T:
+        """Run an operation and wait for it."""
+        session = op.session
+        if session.error is not None:
+            raise session.error
+        if not op.is_write:
+            return finished(op, self._tables.read(op.steps))
+        _failpoints.hit(f"{op.kind}.before")
+        try:
+            result: Any = self._tables.write(op.steps)
+        except BaseException as error:
+            session.error = error
+            raise
+        _failpoints.hit(f"{op.kind}.after")
+        return finished(op, result)
+
+    async def arun(self, op: LogOp[T]) -> T:
+        """Run an operation; memory never makes an event loop wait."""
+        return self.run(op)
+
+    def submit(self, session: LogSession, op: LogOp[None]) -> None:
+        """Write at once; a failure is kept for the session's next operation."""
+        if session.error is not None:
+            raise session.error
+        try:
+            self.run(op)
+        except Exception as error:
+            session.error = error
+
+    def flush(self, session: LogSession) -> None:
+        """Raise if a submitted write failed; nothing ever waits."""
+        if session.error is not None:
+            raise session.error
+
+    async def aflush(self, session: LogSession) -> None:
+        """As `flush`."""
+        self.flush(session)
+
+
+MemorySaver = InMemorySaver

@@ -1,0 +1,112 @@
+"""Ids that users see: checkpoint ids, which sort in the order of their commits, and thread ids.
+
+A checkpoint id is a version 6 UUID: text outside, 16 bytes inside. Both forms sort by time, and a new id is raised
+above the one it must follow, so their order is the order of commits even when the wall clock steps back.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import Any
+from uuid import UUID
+
+from clew.errors import InvalidThreadIdError
+
+__all__ = ("checkpoint_id", "id_bytes", "id_micros", "id_text", "new_checkpoint_id", "thread_id")
+
+_EPOCH = 0x01B21DD213814000  # 100 ns units between 1582-10-15, where UUID time begins, and 1970
+_LAST_TICK = (1 << 60) - 1
+_TEXT_MARK = b"\x00"  # what begins the bytes of an id that is not a UUID; sorts before every version 6 UUID of this era
+THREAD_ID_MAX = 255
+
+_random = random.Random(os.urandom(32))  # a source of its own: a user's random.seed() must not make ids collide
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(32)))
+
+
+def new_checkpoint_id(after: bytes | None = None) -> bytes:
+    """A new id of 16 bytes from the wall clock, above `after` whatever the clock says."""
+    ticks = time.time_ns() // 100 + _EPOCH
+    new = _assemble(ticks)
+    if after is not None and new <= after:
+        new = _assemble(min(_ticks(after) + 1, _LAST_TICK))
+    return new
+
+
+def checkpoint_id(after: str | None = None) -> str:
+    """A new checkpoint id as text, above `after` whatever the clock says."""
+    return id_text(new_checkpoint_id(None if after is None else id_bytes(after)))
+
+
+def id_text(id: bytes) -> str:
+    """The text of an id that is kept as bytes."""
+    if len(id) == 16 and id[0] != 0:
+        digits = id.hex()
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return id[1:].decode("utf-8", "surrogatepass")
+
+
+def id_bytes(text: str) -> bytes:
+    """The bytes an id is kept as: 16 for a UUID in its canonical text, else a mark and the text itself."""
+    if len(text) == 36 and text[8] == "-":
+        try:
+            raw = bytes.fromhex(text.replace("-", ""))
+        except ValueError:
+            raw = b""
+        if len(raw) == 16 and raw[0] != 0 and id_text(raw) == text:
+            return raw
+    return _TEXT_MARK + text.encode("utf-8", "surrogatepass")
+
+
+def id_micros(id: bytes) -> int:
+    """Microseconds since 1970 that a checkpoint id carries; 0 for an id that is not a version 6 UUID."""
+    if len(id) != 16 or id[6] >> 4 != 6:
+        return 0
+    return (_ticks(id) - _EPOCH) // 10
+
+
+def thread_id(value: Any) -> str:
+    """The thread id that `value` stands for.
+
+    An int or a UUID becomes its text; every other text is a thread of its own, `/`, `..` and differing Unicode forms
+    included. Raises `InvalidThreadIdError` for what is empty, over 255 characters, or holds NUL or a lone surrogate.
+    """
+    match value:
+        case str():
+            text = value
+        case bool():
+            text = None
+        case int() | UUID():
+            text = str(value)
+        case _:
+            text = None
+    if text is None:
+        raise InvalidThreadIdError(
+            f"thread_id is of type {type(value).__name__!r}, not text", hint="use a str, an int or a UUID"
+        )
+    if not text:
+        raise InvalidThreadIdError("thread_id is empty", hint="give every conversation an id of its own")
+    if len(text) > THREAD_ID_MAX:
+        raise InvalidThreadIdError(
+            f"thread_id has {len(text)} characters, over the limit of {THREAD_ID_MAX}", hint="use a hash of it"
+        )
+    if "\x00" in text:
+        raise InvalidThreadIdError("thread_id holds a NUL character", hint="remove it: databases cannot store it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidThreadIdError(
+            f"thread_id {text!r} holds a lone surrogate", hint="decode the text it came from with the right encoding"
+        ) from None
+    return text
+
+
+def _assemble(ticks: int) -> bytes:
+    high, low = ticks >> 12, ticks & 0xFFF
+    return ((high << 80) | (0x6000 | low) << 64 | 1 << 63 | _random.getrandbits(62)).to_bytes(16)
+
+
+def _ticks(id: bytes) -> int:
+    return int.from_bytes(id[:6]) << 12 | (int.from_bytes(id[6:8]) & 0xFFF)

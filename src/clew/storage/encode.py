@@ -1,0 +1,161 @@
+"""From a superstep, as the engine knows it, to a step's record, and back to what the engine reads.
+
+Everything here runs on the caller's thread and touches no storage: what is stored is what the values were when the
+operation was built, whatever a node does to them afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from clew.errors import CorruptRecordError, SerializationError
+from clew.ids import id_bytes, id_text
+from clew.protocols import Step, TaskWrites
+from clew.serde import Codec
+from clew.storage.records import StepRecord, TaskRecord
+from clew.storage.state import EMPTY, State, full_values, moved_hash
+from clew.storage.values import decode_full, decode_value, dict_value, diff, encode_full, encode_value
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def encode_step(before: State, step: Step, codec: Codec, *, in_full: bool) -> tuple[State, StepRecord]:
+    """The state after `step` and the record that leads there from `before`, or stands alone with `in_full`.
+
+    The state's place in the log (`id`, `key_seq`, ...) is left to the caller.
+    """
+    values = dict(before.values)
+    hash, size = before.hash, before.size
+    deltas: dict[str, Any] = {}
+    gone: list[str] = []
+    versions: dict[str, Any] = {}
+    for name in step.changed:
+        if name in step.versions:
+            versions[name] = step.versions[name]
+        old = values.get(name)
+        if name not in step.values:
+            if old is not None:
+                del values[name]
+                gone.append(name)
+                size -= old.size
+                hash = moved_hash(hash, name, old, None)
+            continue
+        new = _encode_channel(name, step.values[name], codec, old)
+        if new is old:
+            continue
+        if not in_full:
+            deltas[name] = diff(old, new)
+        values[name] = new
+        size += new.size - (0 if old is None else old.size)
+        hash = moved_hash(hash, name, old, new)
+    after = State(
+        values=values,
+        versions=dict(step.versions),
+        seen={**before.seen, **{node: dict(step.seen[node]) for node in step.ran if node in step.seen}},
+        metadata=dict_value({key: codec.encode(item) for key, item in step.metadata.items()}, before.metadata),
+        updated=None if step.updated is None else tuple(step.updated),
+        owner=id_bytes(step.owner) if step.owner else b"",
+        size=size,
+        hash=hash,
+    )
+    if in_full:
+        after.seen = {node: dict(seen) for node, seen in step.seen.items()}
+    return after, _record(before, after, step, codec, deltas, gone, versions, in_full=in_full)
+
+
+def encode_task(task: TaskWrites, codec: Codec) -> TaskRecord:
+    """One task's writes in encoded form."""
+    channels: list[str] = []
+    values: list[Any] = []
+    for channel, value in task.writes:
+        channels.append(channel)
+        try:
+            values.append(encode_full(value, codec))
+        except SerializationError as error:
+            raise _unstorable(
+                error, f"a write to channel {channel!r}" + (f" by {task.name!r}" if task.name else "")
+            ) from error
+    return TaskRecord(id_bytes(task.task_id), task.path, task.name, channels, values)
+
+
+def decode_task(task: TaskRecord, decode: Callable[[bytes], Any]) -> TaskWrites:
+    """One task's writes as the engine reads them."""
+    writes: list[tuple[str, Any]] = []
+    for channel, delta in zip(task.channels, task.values, strict=True):
+        try:
+            writes.append((channel, decode_full(delta[0], delta[1], decode)))
+        except (SerializationError, CorruptRecordError) as error:
+            raise _unreadable(error, f"a write to channel {channel!r}") from error
+    return TaskWrites(id_text(task.task_id), writes, task.path, task.name)
+
+
+def decode_values(state: State, decode: Callable[[bytes], Any]) -> dict[str, Any]:
+    """The values of all channels as objects."""
+    values: dict[str, Any] = {}
+    for name, value in state.values.items():
+        try:
+            values[name] = decode_value(value, decode)
+        except (SerializationError, CorruptRecordError) as error:
+            raise _unreadable(error, f"channel {name!r}") from error
+    return values
+
+
+def decode_metadata(state: State, decode: Callable[[bytes], Any]) -> dict[str, Any]:
+    """The metadata as an object."""
+    return {} if state.metadata is None else decode_value(state.metadata, decode)
+
+
+def timestamp(micros: int) -> str:
+    """ISO 8601 in UTC, with microseconds."""
+    return (_EPOCH + timedelta(microseconds=micros)).isoformat(timespec="microseconds")
+
+
+def run_bytes(metadata: Mapping[str, Any]) -> bytes | None:
+    """The run's id as its column keeps it."""
+    run_id = metadata.get("run_id")
+    return id_bytes(str(run_id)) if run_id else None
+
+
+def _encode_channel(name: str, value: Any, codec: Codec, old: Any) -> Any:
+    try:
+        return encode_value(value, codec, old)
+    except SerializationError as error:
+        raise _unstorable(error, f"channel {name!r}") from error
+
+
+def _record(
+    before: State,
+    after: State,
+    step: Step,
+    codec: Codec,
+    deltas: dict[str, Any],
+    gone: Sequence[str],
+    versions: dict[str, Any],
+    *,
+    in_full: bool,
+) -> StepRecord:
+    metadata = after.metadata
+    assert metadata is not None, "a state that was just encoded has metadata"
+    if in_full:
+        before = EMPTY
+    return StepRecord(
+        deltas=full_values(after.values) if in_full else deltas,
+        gone=[] if in_full else list(gone),
+        versions=dict(after.versions) if in_full else versions,
+        seen={node: dict(seen) for node, seen in after.seen.items() if in_full or node in set(step.ran)},
+        updated=after.updated,
+        metadata=None if metadata is before.metadata else diff(before.metadata, metadata),
+        writes=[encode_task(task, codec) for task in step.writes],
+        owner=after.owner,
+        state_hash=after.hash,
+    )
+
+
+def _unstorable(error: SerializationError, where: str) -> SerializationError:
+    return SerializationError(f"{where} cannot be stored: {error}", hint=error.hint, path=error.path)
+
+
+def _unreadable(error: SerializationError | CorruptRecordError, where: str) -> SerializationError | CorruptRecordError:
+    return type(error)(f"{where} cannot be read: {error}", hint=error.hint)

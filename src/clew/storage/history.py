@@ -1,0 +1,189 @@
+"""Listing checkpoints: each branch is replayed once, and what several checkpoints share is decoded once.
+
+Snapshots of one listing share the items of their lists with each other, as the log does; whoever changes an item in
+place changes it in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from clew.ids import id_bytes, id_text
+from clew.protocols import HistoryQuery, Saved
+from clew.storage import log
+from clew.storage.encode import decode_metadata, decode_task, timestamp
+from clew.storage.log import Head, Place, Position
+from clew.storage.query import Query, Steps
+from clew.storage.records import TaskRecord
+from clew.storage.state import Replay, State
+from clew.storage.values import LIST, OPAQUE, Value, decode_value
+
+Decode = Callable[[bytes], Any]
+
+_FIRST_BATCH = 256  # checkpoints looked at before asking for more, when a filter decides how many are needed
+
+
+@dataclass(slots=True)
+class Entry:
+    """One checkpoint of a listing, in encoded form but for its metadata."""
+
+    state: State
+    position: Position
+    metadata: dict[str, Any]
+    values: dict[str, Any]
+
+
+def read_history(place: Place, query: HistoryQuery, decode: Decode) -> Steps[list[Saved]]:
+    """The checkpoints of a namespace, newest first."""
+    head = yield from log.read_head(place)
+    if head is None or head.seq == 0:
+        return []
+    listing = _Listing(place, head, decode)
+    before = None if query.before is None else id_bytes(query.before)
+    found: list[Saved] = []
+    batch = query.limit if query.limit is not None and not query.filter else _FIRST_BATCH if query.limit else None
+    while query.limit is None or len(found) < query.limit:
+        rows = yield Query("step_list", (place.tenant, head.line, before, -1 if batch is None else batch))
+        if not rows:
+            break
+        wanted = [(branch, seq) for branch, seq, _, _ in rows]
+        first = {}
+        for branch, seq, key_seq, _ in rows:
+            low, high = first.get(branch, (key_seq, seq))
+            first[branch] = (min(low, key_seq), max(high, seq))
+        yield from listing.read(first, set(wanted))
+        for position in wanted:
+            metadata = listing.entries[position].metadata
+            if all(metadata.get(key) == value for key, value in query.filter.items()):
+                found.append((yield from listing.saved(position)))
+        before = rows[-1][3]
+        if batch is None or len(rows) < batch:
+            break
+        batch *= 2
+    return found if query.limit is None else found[: query.limit]
+
+
+class _Listing:
+    """What one listing has replayed so far."""
+
+    def __init__(self, place: Place, head: Head, decode: Decode) -> None:
+        self._place = place
+        self._head = head
+        self._decode = decode
+        self._memo: dict[bytes, Any] = {}
+        self._ids: dict[Position, bytes] = {}
+        self._writes: dict[Position, list[TaskRecord]] = {}  # what the step at a position consumed
+        self._origins: dict[int, Position] | None = None
+        self.entries: dict[Position, Entry] = {}
+
+    def read(self, spans: dict[int, tuple[int, int]], wanted: set[Position]) -> Steps[None]:
+        """Replay branches over (first, last) seqs, keeping the checkpoints that are wanted."""
+        for branch, (first, last) in spans.items():
+            rows = yield from log.read_chain(self._place, self._head.line, branch, first, last + 1)
+            replay = Replay()
+            decoded = _DecodedValues(replay.values, self._decode, self._memo)
+            for row in rows:
+                record = yield from log.read_record(self._place, row)
+                self._ids[row.position] = row.checkpoint_id
+                self._writes[row.position] = record.writes
+                if row.seq > last:
+                    continue
+                log.advance(replay, row, record)
+                if row.position in wanted:
+                    state = replay.state()
+                    self.entries[row.position] = Entry(
+                        state, row.position, decode_metadata(state, self._decode), decoded.values()
+                    )
+
+    def saved(self, position: Position) -> Steps[Saved]:
+        """One checkpoint as the engine reads it."""
+        entry = self.entries[position]
+        state = entry.state
+        assert state.id is not None, "a stored step has an id"
+        parent = yield from self._parent_id(position)
+        pending = yield from self._pending(position)
+        return Saved(
+            checkpoint_id=id_text(state.id),
+            parent_id=None if parent is None else id_text(parent),
+            created_at=timestamp(state.created_at),
+            metadata=entry.metadata,
+            values=entry.values,
+            versions=dict(state.versions),
+            seen={node: dict(versions) for node, versions in state.seen.items()},
+            updated=None if state.updated is None else tuple(state.updated),
+            pending=[decode_task(task, self._decode) for task in pending],
+            owner=id_text(state.owner) if state.owner else "",
+            ns=self._place.ns,
+            is_head=position == self._head.position,
+            position=position,
+        )
+
+    def _parent_id(self, position: Position) -> Steps[bytes | None]:
+        branch, seq = position
+        known = self._ids.get((branch, seq - 1))
+        if known is not None:
+            return known
+        return (yield from log.read_parent_id(self._place, self._head.line, position))
+
+    def _pending(self, position: Position) -> Steps[list[TaskRecord]]:
+        """The writes that the newest child consumed, or those that wait at the end of a branch."""
+        origins = yield from self._fork_origins()
+        branch, seq = position
+        children = [(branch, seq + 1)] if (branch, seq + 1) in self._ids else []
+        children += [(forked, 1) for forked, origin in origins.items() if origin == position]
+        if not children or children[0][0] != branch:
+            waiting = yield from log.read_pending(self._place, self._head.line, position)
+            if waiting or not children:
+                return waiting
+        newest = max(children, key=lambda child: child[0])
+        if newest not in self._writes:
+            for row in (yield from log.read_chain(self._place, self._head.line, newest[0], 1, 1)):
+                self._writes[newest] = (yield from log.read_record(self._place, row)).writes
+        return self._writes.get(newest, [])
+
+    def _fork_origins(self) -> Steps[dict[int, Position]]:
+        if self._origins is None:
+            self._origins = yield from log.read_origins(self._place, self._head.line)
+        return self._origins
+
+
+class _DecodedValues:
+    """The objects of a branch's values, carried from step to step as far as they are the same."""
+
+    def __init__(self, current: dict[str, Value], decode: Decode, memo: dict[bytes, Any]) -> None:
+        self._current = current  # changed by the replay, step by step
+        self._decode = decode
+        self._memo = memo
+        self._known: dict[str, tuple[Value, Any]] = {}
+
+    def values(self) -> dict[str, Any]:
+        """The objects as of now; decoded only here, so that steps nobody asked for cost nothing."""
+        values: dict[str, Any] = {}
+        for name, value in self._current.items():
+            known = self._known.get(name)
+            if known is None or known[0] is not value:
+                known = (value, self._decoded(value, known))
+                self._known[name] = known
+            values[name] = known[1] if value.kind == OPAQUE else known[1].copy()
+        return values
+
+    def _decoded(self, value: Value, known: tuple[Value, Any] | None) -> Any:
+        if value.kind != LIST:
+            return decode_value(value, self._decode)
+        before = known[0].data if known is not None and known[0].kind == LIST else []
+        items: list[bytes] = value.data
+        if known is not None and before and len(items) >= len(before) and _continues(before, items):
+            return known[1] + [self._item(item) for item in items[len(before) :]]
+        return [self._item(item) for item in items]
+
+    def _item(self, data: bytes) -> Any:
+        memo = self._memo
+        if data not in memo:
+            memo[data] = self._decode(data)
+        return memo[data]
+
+
+def _continues(before: list[bytes], items: list[bytes]) -> bool:
+    return items[: len(before)] == before

@@ -1,0 +1,210 @@
+"""The log in this process's memory: dicts that answer the same named queries as a database.
+
+Invariant: a transaction that fails leaves the tables as they were; every change is noted with what it replaced.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from clew.storage.query import Row, Steps, T, drive
+
+_MISSING: Any = object()
+_Steps = dict[tuple[int, int], Row]
+
+
+class MemoryTables:
+    """The tables and the queries on them. `tenant` leads every key, as everywhere."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._undo: list[tuple[MutableMapping[Any, Any], Any, Any]] = []
+        self._last_line = 0
+        self._places: dict[tuple[str, str, str], int] = {}
+        self._heads: dict[int, list[Any]] = {}
+        self._steps: dict[int, _Steps] = {}
+        self._ids: dict[int, dict[bytes, tuple[int, int]]] = {}
+        self._forks: dict[int, dict[int, tuple[int, int]]] = {}
+        self._pending: dict[int, dict[tuple[int, int], dict[bytes, tuple[int, bytes]]]] = {}
+        self._spill: dict[tuple[str, str], dict[bytes, bytes]] = {}
+        self._answers: dict[str, Callable[..., list[Row]]] = {
+            name.removeprefix("_do_"): getattr(self, name) for name in dir(self) if name.startswith("_do_")
+        }
+
+    def read(self, steps: Callable[[], Steps[T]]) -> T:
+        """Run a rule that only reads."""
+        with self._lock:
+            return drive(steps(), self.answer)
+
+    def write(self, steps: Callable[[], Steps[T]]) -> T:
+        """Run a rule as one transaction."""
+        with self._lock:
+            self._undo.clear()
+            try:
+                return drive(steps(), self.answer)
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def answer(self, name: str, params: tuple[Any, ...]) -> list[Row]:
+        """The rows of one named query; the number of changed rows for one that writes."""
+        return self._answers[name](*params)
+
+    def _roll_back(self) -> None:
+        for table, key, old in reversed(self._undo):
+            if old is _MISSING:
+                table.pop(key, None)
+            else:
+                table[key] = old
+        self._undo.clear()
+
+    def _set(self, table: MutableMapping[Any, Any], key: Any, row: Any) -> None:
+        self._undo.append((table, key, table.get(key, _MISSING)))
+        table[key] = row
+
+    def _delete(self, table: MutableMapping[Any, Any], key: Any) -> int:
+        if key not in table:
+            return 0
+        self._undo.append((table, key, table.pop(key)))
+        return 1
+
+    # head
+
+    def _do_head_read(self, tenant: str, thread: str, ns: str) -> list[Row]:
+        line = self._places.get((tenant, thread, ns))
+        if line is None:
+            return []
+        epoch, branch, seq, *rest = self._heads[line][:9]
+        before = self._steps[line].get((branch, seq - 1))
+        return [(line, epoch, branch, seq, *rest, None if before is None else before[3])]
+
+    def _do_head_line(self, tenant: str, thread: str, ns: str) -> list[Row]:
+        return [(self._places[tenant, thread, ns],)]
+
+    def _do_head_add(self, tenant: str, thread: str, ns: str, epoch: int) -> list[Row]:
+        place = (tenant, thread, ns)
+        if place in self._places:
+            return [(0,)]
+        self._last_line += 1
+        line = self._last_line
+        self._set(self._places, place, line)
+        self._set(self._heads, line, [epoch, 0, 0, 0, 0, 0, None, None, None, 0, place])
+        for table in (self._steps, self._ids, self._forks, self._pending):
+            self._set(table, line, {})
+        return [(1,)]
+
+    def _do_head_claim(
+        self, new_epoch: int, top: int, tenant: str, line: int, epoch: int, branch: int, seq: int
+    ) -> list[Row]:
+        head = self._heads.get(line)
+        if head is None or head[0] != epoch or head[1] != branch or head[2] != seq:
+            return [(0,)]
+        self._set(self._heads, line, [new_epoch, *head[1:4], top, *head[5:]])
+        return [(1,)]
+
+    def _do_head_check(self, tenant: str, line: int, epoch: int) -> list[Row]:
+        head = self._heads.get(line)
+        return [(1,)] if head is not None and head[0] == epoch else []
+
+    def _do_head_move(
+        self,
+        new_epoch: int,
+        branch: int,
+        seq: int,
+        key_seq: int,
+        top: int,
+        since: int,
+        last_id: bytes,
+        root_branch: int | None,
+        root_seq: int | None,
+        updated_at: int,
+        tenant: str,
+        line: int,
+        epoch: int,
+        old_branch: int,
+        old_seq: int,
+    ) -> list[Row]:
+        head = self._heads.get(line)
+        if head is None or head[0] != epoch or head[1] != old_branch or head[2] != old_seq:
+            return [(0,)]
+        top = max(top, head[4])
+        moved = [new_epoch, branch, seq, key_seq, top, since, last_id, root_branch, root_seq, updated_at, head[10]]
+        self._set(self._heads, line, moved)
+        return [(1,)]
+
+    # step
+
+    def _do_step_add(
+        self, tenant: str, line: int, branch: int, seq: int, key_seq: int, id: bytes, *rest: Any
+    ) -> list[Row]:
+        self._set(self._steps[line], (branch, seq), (branch, seq, key_seq, id, *rest))
+        self._set(self._ids[line], id, (branch, seq))
+        return [(1,)]
+
+    def _do_step_chain(self, tenant: str, line: int, branch: int, first: int, last: int) -> list[Row]:
+        steps = self._steps[line]
+        found = (steps.get((branch, seq)) for seq in range(first, last + 1))
+        return [row for row in found if row is not None]
+
+    def _do_step_find(self, tenant: str, line: int, id: bytes) -> list[Row]:
+        position = self._ids[line].get(id)
+        return [] if position is None else [self._steps[line][position]]
+
+    def _do_step_id(self, tenant: str, line: int, branch: int, seq: int) -> list[Row]:
+        row = self._steps[line].get((branch, seq))
+        return [] if row is None else [(row[3],)]
+
+    def _do_step_list(self, tenant: str, line: int, before: bytes | None, limit: int) -> list[Row]:
+        rows = sorted(
+            (row for row in self._steps[line].values() if before is None or row[3] < before), key=_id, reverse=True
+        )
+        return [row[:4] for row in (rows if limit < 0 else rows[:limit])]
+
+    def _do_step_roots(self, tenant: str, line: int) -> list[Row]:
+        rows = sorted(self._steps[line].values(), key=_id, reverse=True)
+        return [(row[0], row[1], row[4], row[5]) for row in rows]
+
+    # fork
+
+    def _do_fork_add(self, tenant: str, line: int, branch: int, parent_branch: int, parent_seq: int) -> list[Row]:
+        self._set(self._forks[line], branch, (parent_branch, parent_seq))
+        return [(1,)]
+
+    def _do_fork_list(self, tenant: str, line: int) -> list[Row]:
+        return [(branch, *origin) for branch, origin in self._forks[line].items()]
+
+    # pending
+
+    def _do_pending_put(
+        self, tenant: str, line: int, branch: int, seq: int, task_id: bytes, epoch: int, body: bytes
+    ) -> list[Row]:
+        table = self._pending[line]
+        if (branch, seq) not in table:
+            self._set(table, (branch, seq), {})
+        self._set(table[branch, seq], task_id, (epoch, body))
+        return [(1,)]
+
+    def _do_pending_read(self, tenant: str, line: int, branch: int, seq: int) -> list[Row]:
+        return [(epoch, body) for epoch, body in self._pending[line].get((branch, seq), {}).values()]
+
+    def _do_pending_clear(self, tenant: str, line: int, branch: int, seq: int) -> list[Row]:
+        return [(self._delete(self._pending[line], (branch, seq)),)]
+
+    # spill
+
+    def _do_spill_add(self, tenant: str, thread: str, hash: bytes, body: bytes) -> list[Row]:
+        table = self._spill.setdefault((tenant, thread), {})
+        if hash in table:
+            return [(0,)]
+        self._set(table, hash, body)
+        return [(1,)]
+
+    def _do_spill_read(self, tenant: str, thread: str, hash: bytes) -> list[Row]:
+        body = self._spill.get((tenant, thread), {}).get(hash)
+        return [] if body is None else [(body,)]
+
+
+def _id(row: Row) -> bytes:
+    return row[3]

@@ -1,0 +1,58 @@
+"""What every saver shares: sessions, codecs by graph, the cache of heads, and when a keyframe is due."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from clew.ids import thread_id as check_thread_id
+from clew.serde import Codec, TypeRegistry, default_registry
+from clew.storage.heads import Heads
+from clew.storage.session import LogOp, LogSession
+from clew.storage.state import State
+
+T = TypeVar("T")
+
+KEYFRAME_FACTOR = 4.0
+KEYFRAME_CHAIN = 4096
+HEADS_LIMIT = 64 * 1024 * 1024
+_FLOOR = 2048  # bytes of versions and names that a keyframe repeats even when the values are small
+
+
+class LogSaver:
+    """The base of savers over the log. A keyframe is written when the differences since the last one are
+    `keyframe_factor` times as long as the state, or `keyframe_chain` in number."""
+
+    def __init__(
+        self,
+        *,
+        types: TypeRegistry | None = None,
+        keyframe_factor: float = KEYFRAME_FACTOR,
+        keyframe_chain: int = KEYFRAME_CHAIN,
+        heads_limit: int = HEADS_LIMIT,
+    ) -> None:
+        self.tenant = ""
+        self.types = types or default_registry
+        self.heads = Heads(heads_limit)
+        self._keyframe_factor = keyframe_factor
+        self._keyframe_chain = keyframe_chain
+        self._codecs: dict[frozenset[type], Codec] = {}
+
+    def session(self, thread_id: str, *, types: frozenset[type] = frozenset()) -> LogSession:
+        """Open a run on a thread; no I/O. `types` are the classes the graph's annotations make known."""
+        codec = self._codecs.get(types)
+        if codec is None:
+            codec = self._codecs[types] = Codec(self.types.extended(types) if types else self.types)
+        return LogSession(self, check_thread_id(thread_id), codec)
+
+    def wants_keyframe(self, state: State, seq: int) -> bool:
+        """Whether the step at `seq`, the one after `state`, should be written in full."""
+        if seq - state.key_seq >= self._keyframe_chain:
+            return True
+        return state.since > self._keyframe_factor * (state.size + _FLOOR)
+
+
+def finished(op: LogOp[T], result: object) -> T:
+    """What running an operation gives, from the result of its rule."""
+    if op.done is not None:
+        op.done()
+    return op.finish(result) if op.finish is not None else result  # pyright: ignore[reportReturnType] - writes give None
