@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clew.store._sqlite import connect
 from clew.store.memory import InMemoryStore
+from clew.store.sqlite import AsyncSqliteStore, SqliteStore
 
 from .faces import AsyncFace, Clock
 
-BACKENDS = ("memory",)
+# The class of the store, and which of its methods answer.
+STORES = ("memory sync", "memory async", "sqlite sync", "sqlite async", "async-sqlite async")
 
 
 @pytest.fixture
@@ -20,25 +25,31 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(params=("sync", "async"))
-def calls(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=STORES)
+def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture
-def make_store(backend: str, calls: str, clock: Clock, tmp_path: Path) -> Callable[..., Any]:
-    """A function that opens a store of the backend under test; it takes `index` and `ttl`."""
+def make_store(kind: str, clock: Clock, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """A function that opens a store of the kind under test, every time on the same file; it takes the options."""
+    backend, calls = kind.split()
+    with ExitStack() as stack:
 
-    def make(**options: Any) -> Any:
-        store = InMemoryStore(clock=clock, **options)
-        return store if calls == "sync" else AsyncFace(store)
+        def make(**options: Any) -> Any:
+            match backend:
+                case "memory":
+                    store: Any = InMemoryStore(clock=clock, **options)
+                case "sqlite":
+                    opened = SqliteStore.from_conn_string(str(tmp_path / "store.db"), clock=clock, **options)
+                    store = stack.enter_context(opened)
+                case _:
+                    store = AsyncSqliteStore(connect(str(tmp_path / "store.db")), clock=clock, **options)
+                    stack.callback(lambda: asyncio.run(store.aclose()))
+                    stack.callback(store.conn.close)
+            return store if calls == "sync" else AsyncFace(store)
 
-    return make
+        yield make
 
 
 @pytest.fixture

@@ -46,6 +46,11 @@ class Plan:
     puts: dict[tuple[Namespace, str], Put] = field(default_factory=dict[tuple[Namespace, str], Put])
     size: int = 0
 
+    @property
+    def is_one_statement(self) -> bool:
+        """Whether it is nothing but a single get or a single put."""
+        return len(self.gets) + len(self.puts) == 1 and not self.searches and not self.listings
+
     def texts(self) -> Texts:
         """The distinct texts to embed."""
         documents = {text: None for put in self.puts.values() for _, text in put.texts}

@@ -48,7 +48,11 @@ class AsyncBatchedBaseStore(BaseStore):
             running = asyncio.get_running_loop()
         except RuntimeError:
             running = None
-        if self._loop is None or running is self._loop:
+        if self._loop is None:
+            raise asyncio.InvalidStateError(
+                f"this {type(self).__name__} has not been used in an event loop yet; use the async methods"
+            )
+        if running is self._loop:
             raise asyncio.InvalidStateError(
                 f"a sync call of {type(self).__name__} would wait for the event loop that has to run it; "
                 "use the async method, such as `await store.aget(...)`"

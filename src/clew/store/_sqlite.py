@@ -1,0 +1,304 @@
+"""One SQLite file as the store and the cache use it: a connection, its lock, its schema, and a thread for async calls.
+
+Invariants: a connection serves one caller at a time; a write takes the file's write lock when it begins, so it waits at
+its start, for a bounded time, and never fails half-way for another process; every error is a typed one that names the
+file.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Literal, ParamSpec, Protocol, TypeVar
+
+from clew.errors import CorruptRecordError, SchemaVersionError, StorageError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Synchronous = Literal["FULL", "NORMAL"]
+
+BUSY_SECONDS: Final = 30.0
+_SYNCHRONOUS: Final[Mapping[Synchronous, str]] = {
+    "FULL": "pragma synchronous = full",
+    "NORMAL": "pragma synchronous = normal",
+}
+_MAIN_FILE: Final = "select file from pragma_database_list where name = 'main'"
+
+
+class Cursor(Protocol):
+    """What is needed of a cursor: rows as tuples."""
+
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """What is needed of a connection. `sqlite3.Connection` has it, and so do other SQLite drivers."""
+
+    @property
+    def in_transaction(self) -> bool: ...
+    def execute(self, sql: str, parameters: Any = ..., /) -> Cursor: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The tables of one part of a database, as numbered steps that lead to them.
+
+    `version` reads the number of steps done, or fails if there is none; `begin` makes the table for it, `record` keeps
+    a number there.
+    """
+
+    begin: str
+    version: str
+    record: str
+    steps: Sequence[Sequence[str]]
+
+
+class Database:
+    """A connection to one file that any thread and any event loop may use.
+
+    The schema is brought up to date before the first use. A connection that was opened here is closed here.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        schema: Schema,
+        *,
+        busy_seconds: float = BUSY_SECONDS,
+        synchronous: Synchronous = "FULL",
+    ) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._is_owned = False
+        self._busy_seconds = busy_seconds
+        self._synchronous: Synchronous = synchronous
+        self._lock = threading.RLock()
+        self._is_ready = False
+        self._is_bound = False  # to the thread that opened the connection
+        self._executor: ThreadPoolExecutor | None = None
+        self._executor_lock = threading.Lock()  # never held for long, so an event loop may take it
+        self.name: str = ":memory:"
+        with typed_errors(self.name):
+            self.name = _file_of(connection) or ":memory:"
+        self._free_from_thread()
+
+    def own(self) -> None:
+        """Close the connection with this database, or when it is dropped."""
+        self._is_owned = True
+        weakref.finalize(self, self._connection.close)
+
+    def _free_from_thread(self) -> None:
+        """Make the connection usable from every thread.
+
+        `sqlite3.connect` by default ties a connection to its thread. Then a connection of our own to the same file does
+        the work; a database in memory has no second door, so it stays with its thread.
+        """
+        if not _is_bound_to_thread(self._connection):
+            return
+        if self.name == ":memory:":
+            self._is_bound = True
+        else:
+            self._connection = connect(self.name)
+            self.own()
+
+    def setup(self) -> None:
+        """Bring the schema up to date; does nothing if it is.
+
+        Raises:
+            SchemaVersionError: The file was written by a newer clew.
+            StorageError: The file is not a database, is read-only, or is busy for too long.
+        """
+        with self._lock, typed_errors(self.name, self._busy_seconds):
+            if self._is_ready:
+                return
+            self._set_pragmas()
+            if self._schema_version() != len(self._schema.steps):
+                self._migrate()
+            self._is_ready = True
+
+    def _set_pragmas(self) -> None:
+        execute = self._connection.execute
+        execute(f"pragma busy_timeout = {int(self._busy_seconds * 1000)}").fetchall()
+        if self._connection.in_transaction:
+            return  # a caller's own transaction: SQLite changes neither setting inside of it
+        if execute("pragma journal_mode").fetchone()[0] not in ("wal", "memory"):
+            execute("pragma journal_mode = wal").fetchall()
+        execute(_SYNCHRONOUS[self._synchronous]).fetchall()
+
+    def _schema_version(self) -> int:
+        try:
+            row = self._connection.execute(self._schema.version).fetchone()
+        except Exception as error:
+            if "no such table" not in str(error):
+                raise
+            return 0
+        version = row[0] or 0
+        if version > len(self._schema.steps):
+            raise SchemaVersionError(
+                f"the database {self.name} has schema version {version}, this clew knows {len(self._schema.steps)}",
+                hint="upgrade clew, or use another file",
+            )
+        return version
+
+    def _migrate(self) -> None:
+        with self._transaction("begin immediate"):
+            self._connection.execute(self._schema.begin)
+            done = self._schema_version()  # another process may have been here first
+            for step in self._schema.steps[done:]:
+                for statement in step:
+                    self._connection.execute(statement)
+            self._connection.execute(self._schema.record, (len(self._schema.steps),))
+
+    @contextmanager
+    def statement(self) -> Generator[Connection]:
+        """The connection, for a single statement, which is its own transaction."""
+        if getattr(self._connection, "isolation_level", None) is not None:
+            with self.write() as connection:  # this connection would leave the transaction of a write open
+                yield connection
+            return
+        with self._use() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Generator[Connection]:
+        """The connection, in a transaction in which all reads see the same state."""
+        with self._use() as connection, self._transaction("begin"):
+            yield connection
+
+    @contextmanager
+    def write(self) -> Generator[Connection]:
+        """The connection, in a transaction that holds the file's write lock from its start."""
+        with self._use() as connection, self._transaction("begin immediate"):
+            yield connection
+
+    @contextmanager
+    def _use(self) -> Generator[Connection]:
+        with self._lock:
+            if not self._is_ready:
+                self.setup()
+            with typed_errors(self.name, self._busy_seconds):
+                yield self._connection
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Generator[None]:
+        if self._connection.in_transaction:
+            raise StorageError(
+                f"the connection to {self.name} has a transaction open",
+                hint="commit it first, or give clew a connection of its own",
+            )
+        self._connection.execute(begin)
+        try:
+            yield
+            self._connection.execute("commit")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("rollback")
+            raise
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` without blocking the event loop, in this database's own thread."""
+        import asyncio  # late: a program without an event loop need not load it
+
+        if self._is_bound:
+            return work(*args, **kwargs)
+        with self._executor_lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(1, thread_name_prefix="clew-sqlite")
+        context = contextvars.copy_context()
+        job = partial(context.run, partial(work, *args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(self._executor, job)
+
+    def close(self) -> None:
+        """Finish what runs, and close the connection if it was opened here."""
+        with self._executor_lock:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown()
+        with self._lock:
+            if self._is_owned:
+                self._connection.close()
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Open a file, or ":memory:", or a "file:" URI, for use by any thread.
+
+    Raises:
+        StorageError: It cannot be opened.
+    """
+    with typed_errors(path):
+        is_uri = path.startswith("file:")
+        return sqlite3.connect(path, isolation_level=None, check_same_thread=False, uri=is_uri)
+
+
+def _file_of(connection: Connection) -> str | None:
+    return connection.execute(_MAIN_FILE).fetchone()[0]
+
+
+def _is_bound_to_thread(connection: Connection) -> bool:
+    if not isinstance(connection, sqlite3.Connection):
+        return False
+    faults: list[Exception] = []
+
+    def probe() -> None:
+        try:
+            connection.execute("select 1").fetchall()
+        except sqlite3.ProgrammingError as error:
+            faults.append(error)
+
+    thread = threading.Thread(target=probe, name="clew-sqlite-probe")
+    thread.start()
+    thread.join()
+    return bool(faults)
+
+
+@contextmanager
+def typed_errors(name: str, busy_seconds: float = BUSY_SECONDS) -> Generator[None]:
+    """Turn SQLite's errors into clew's, which name the file and the remedy."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _typed(error, name, busy_seconds) from error
+
+
+def _typed(error: sqlite3.Error, name: str, busy_seconds: float) -> StorageError:
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return StorageError(
+                f"the database {name} is busy: another connection has held its lock for {busy_seconds:g} seconds",
+                hint="end the transaction that holds it, or allow more time with busy_seconds",
+            )
+        case sqlite3.SQLITE_READONLY:
+            return StorageError(f"the database {name} is read-only", hint="make the file and its folder writable")
+        case sqlite3.SQLITE_FULL:
+            return StorageError(f"the disk that holds the database {name} is full", hint="free space and try again")
+        case sqlite3.SQLITE_NOTADB:
+            return StorageError(f"the file {name} is not a SQLite database", hint="give the path of another file")
+        case sqlite3.SQLITE_CORRUPT:
+            return CorruptRecordError(f"the database {name} is damaged: {error}", hint="restore it from a backup")
+        case sqlite3.SQLITE_CANTOPEN:
+            return StorageError(f"the database {name} cannot be opened", hint="does the folder exist?")
+        case _:
+            return _other(error, name)
+
+
+def _other(error: sqlite3.Error, name: str) -> StorageError:
+    text = str(error)
+    if "closed" in text:
+        return StorageError(f"the connection to {name} is closed", hint="use the store inside its `with` block")
+    if "thread" in text:
+        return StorageError(
+            f"the connection to {name} belongs to another thread",
+            hint="open it with sqlite3.connect(..., check_same_thread=False)",
+        )
+    return StorageError(f"the database {name} failed: {text}")

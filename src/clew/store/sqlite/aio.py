@@ -1,0 +1,96 @@
+"""The SQLite store for async callers; its sync methods work too."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+from clew.store._sqlite import BUSY_SECONDS, Connection, Synchronous, connect
+from clew.store.base import IndexConfig, TTLConfig
+from clew.store.base._sweeper import sweep_interval
+from clew.store.base.batch import AsyncBatchedBaseStore
+from clew.store.sqlite._engine import SqliteEngine
+
+__all__ = ("AsyncSqliteStore",)
+
+_logger = logging.getLogger("clew.store")
+
+
+class AsyncSqliteStore(SqliteEngine, AsyncBatchedBaseStore):
+    """`SqliteStore` with async `setup` and sweeping, whose concurrent async operations share a transaction.
+
+    It may be made and used in any event loop, and in several.
+    """
+
+    def __init__(
+        self,
+        conn: Connection,
+        *,
+        index: IndexConfig | None = None,
+        ttl: TTLConfig | None = None,
+        clock: Callable[[], float] = time.time,
+        busy_seconds: float = BUSY_SECONDS,
+        synchronous: Synchronous = "FULL",
+    ) -> None:
+        super().__init__(conn, index=index, ttl=ttl, clock=clock, busy_seconds=busy_seconds, synchronous=synchronous)
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def from_conn_string(cls, conn_string: str, **options: Any) -> AsyncGenerator[Self]:
+        """Open a store on a path, ":memory:" or a "file:" URI, and close it at the end of the block.
+
+        The options are those of the constructor.
+
+        Raises:
+            StorageError: The file cannot be opened.
+        """
+        store = cls(connect(conn_string), **options)
+        store._database.own()
+        try:
+            yield store
+        finally:
+            await store.aclose()
+
+    async def setup(self) -> None:
+        """Make the tables, or bring them up to date; done on first use if it was not before."""
+        await self._database.run(self._database.setup)
+
+    async def sweep_ttl(self) -> int:
+        """Delete the expired items; how many there were."""
+        return await self._database.run(self._sweep)
+
+    async def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> asyncio.Task[None]:
+        """Sweep in a task, every so many minutes (None: as configured, else 5), until stopped.
+
+        Cancelling the task stops it. With neither an interval nor a `ttl` configuration the task ends at once.
+        """
+        if self._sweeper is None or self._sweeper.done():
+            interval = sweep_interval(self.ttl_config, sweep_interval_minutes)
+            self._sweeper = asyncio.create_task(self._sweep_at(interval), name="clew-store-sweeper")
+        return self._sweeper
+
+    async def stop_ttl_sweeper(self, timeout: float | None = None) -> bool:
+        """Stop the sweeper; whether it ended within `timeout` seconds (None: wait for the end)."""
+        if self._sweeper is None:
+            return True
+        self._sweeper.cancel()
+        done, _ = await asyncio.wait([self._sweeper], timeout=timeout)
+        return bool(done)
+
+    async def aclose(self) -> None:
+        """Stop the sweeper, finish what runs, and close the connection unless a caller opened it."""
+        await self.stop_ttl_sweeper()
+        await asyncio.to_thread(self._close)
+
+    async def _sweep_at(self, interval: float | None) -> None:
+        while interval is not None:
+            await asyncio.sleep(interval)
+            try:
+                await self.sweep_ttl()
+            except Exception:  # the next sweep may succeed; a sweeper that dies silently would fill the disk
+                _logger.exception("sweeping expired items failed; trying again in %s seconds", interval)
