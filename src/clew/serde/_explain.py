@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from clew.serde.codec import Codec
 
 _PLAIN: Final = (str, int, float, bool, bytes, bytearray, memoryview, list, dict, type(None))
-_ORDERED: Final = (list, tuple, deque)
-_UNORDERED: Final = (set, frozenset)
+_ORDERED: Final[set[type]] = {list, tuple, deque}
+_UNORDERED: Final[set[type]] = {set, frozenset}
+_CONTAINERS: Final = {dict, *_ORDERED, *_UNORDERED}
 _MAX_SEGMENTS: Final = 100
 
 
@@ -44,7 +45,7 @@ def relocated(error: SerializationError, prefix: str) -> SerializationError:
 
 def _is_container(value: Any, codec: Codec) -> bool:
     """Whether `value` itself could be stored if its parts could."""
-    cls: type = type(value)
+    cls = type(cast("object", value))
     if cls in _PLAIN:
         return True
     try:
@@ -55,19 +56,23 @@ def _is_container(value: Any, codec: Codec) -> bool:
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, tuple) and hasattr(cast("Any", value), "_fields"):
-        yield from ((f".{name}", getattr(cast("Any", value), name)) for name in cast("Any", value)._fields)
+    if _is_named_tuple(value):
+        yield from ((f".{name}", getattr(value, name)) for name in value._fields)
         return
-    kind = next((base for base in (dict, *_ORDERED, *_UNORDERED) if isinstance(value, base)), None)
-    if kind is dict:
+    kinds = {base for base in type(cast("object", value)).__mro__ if base in _CONTAINERS}
+    if dict in kinds:
         for key, item in value.items():
             yield f"[key {_short(key)}]", key
             yield f"[{_short(key)}]", item
-    elif kind in _ORDERED:
+    elif kinds & _ORDERED:
         yield from ((f"[{index}]", item) for index, item in enumerate(value))
-    elif kind in _UNORDERED:
+    elif kinds & _UNORDERED:
         yield from ((f"[element {_short(item)}]", item) for item in value)
     yield from _attributes(value)
+
+
+def _is_named_tuple(value: Any) -> bool:
+    return isinstance(value, tuple) and hasattr(cast("Any", value), "_fields")
 
 
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
