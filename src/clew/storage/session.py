@@ -63,6 +63,8 @@ class LogSession:
         self.thread_id = thread_id
         self.codec = codec
         self.error: BaseException | None = None  # what made a write fail: the session is over
+        self.submitted = 0  # writes that nobody waits for ...
+        self.settled = 0  # ... and how many of them are done
         self.claimed = False  # a claim was built, and is in order before everything that follows
         self.is_known = False  # the root's head was loaded
         self.expected: Expected | None = None  # the root's head as loaded; None: there was none

@@ -1,0 +1,288 @@
+"""The log in a SQLite file: connections, transactions and the schema; no rules.
+
+One connection writes, in WAL mode and always with BEGIN IMMEDIATE; another one reads, each rule in one transaction of
+its own, so that a reader sees one moment of the log. A database in memory has one connection for both. Several
+processes may use one file: SQLite lets one write at a time, and the others wait for a bounded time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+from clew import _failpoints
+from clew.errors import SchemaVersionError, StorageError, ThreadConflictError
+from clew.storage.migrate import migrations, named_queries
+from clew.storage.query import Row, Steps, T, drive
+from clew.storage.sqlite_errors import typed
+from clew.storage.writer import Job
+
+Synchronous = Literal["FULL", "NORMAL"]
+
+_SCHEMA_TABLE = "create table if not exists clew_migration (number integer primary key, name text not null)"
+
+
+class SqliteTables:
+    """The tables in one database, opened and set up when first used."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        synchronous: Synchronous = "FULL",
+        busy_timeout: float = 30.0,
+        connection: sqlite3.Connection | None = None,
+    ) -> None:
+        """`connection`, for a database that lives in memory only, is used as it is and never closed here."""
+        if synchronous not in ("FULL", "NORMAL"):
+            raise ValueError(f"synchronous is {synchronous!r}, not 'FULL' or 'NORMAL'")
+        self.path = path
+        self.is_shared = connection is not None or path in (":memory:", "")
+        self._given = connection
+        self._synchronous = synchronous
+        self._busy_timeout = busy_timeout
+        self._queries = named_queries("sqlite")
+        self._lock = threading.RLock()  # the writing connection
+        self._read_lock = self._lock if self.is_shared else threading.RLock()
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._process = os.getpid()
+        self._is_closed = False
+
+    # Running rules
+
+    def read(self, steps: Callable[[], Steps[T]]) -> T:
+        """Run a rule that only reads, on one moment of the database."""
+        with self._read_lock:
+            connection = self._reading()
+            answer = self._answers(connection)
+            with self._typed_errors():
+                if connection.in_transaction:  # on a shared connection, inside a write
+                    return drive(steps(), answer)
+                connection.execute("begin")
+                try:
+                    return drive(steps(), answer)
+                finally:
+                    connection.execute("rollback")
+
+    def write(self, steps: Callable[[], Steps[T]]) -> T:
+        """Run a rule as one transaction."""
+        with self._lock, self._transaction(self._writing()) as answer:
+            return drive(steps(), answer)
+
+    def write_group(self, jobs: Sequence[Job]) -> None:
+        """Run writes as one transaction and settle them; one that fails costs the others nothing but time."""
+        jobs = [job for job in jobs if not self._is_over(job)]
+        try:
+            if len(jobs) == 1 or not self._write_together(jobs):
+                for job in jobs:
+                    self._write_alone(job)
+        except BaseException as error:
+            for job in jobs:
+                if not job.is_done:
+                    job.settle(error=StorageError("the write was interrupted; whether it was stored is not known"))
+            if not isinstance(error, Exception):
+                raise
+
+    def setup(self) -> None:
+        """Make or upgrade the tables; does nothing where they are up to date, and is safe to race."""
+        with self._lock:
+            self._writing()
+
+    def close(self) -> None:
+        """Close the connections; those that were given are left open."""
+        with self._read_lock, self._lock:
+            self._is_closed = True
+            for connection in (self._reader, self._writer):
+                if connection is not None and connection is not self._given and os.getpid() == self._process:
+                    connection.close()
+            self._reader = self._writer = None
+
+    def after_maintenance(self) -> None:
+        """Give the space that was freed back to the file system."""
+        with self._lock, self._typed_errors():
+            connection = self._writing()
+            connection.execute("pragma incremental_vacuum").fetchall()
+            if not self.is_shared:
+                connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+
+    # One transaction
+
+    @contextlib.contextmanager
+    def _transaction(self, connection: sqlite3.Connection) -> Iterator[Callable[[str, tuple[Any, ...]], list[Row]]]:
+        with self._typed_errors():
+            connection.execute("begin immediate")
+            try:
+                yield self._answers(connection)
+                connection.execute("commit")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("rollback")
+                raise
+
+    def _is_over(self, job: Job) -> bool:
+        error = job.op.session.error
+        if error is not None:
+            job.settle(error=error)
+        return error is not None
+
+    def _write_together(self, jobs: Sequence[Job]) -> bool:
+        """Whether all of `jobs` went through in one transaction; if not, nothing was changed or settled."""
+        results: list[tuple[Job, Any, ThreadConflictError | None]] = []
+        lost: dict[int, ThreadConflictError] = {}
+        try:
+            with self._lock, self._transaction(self._writing()) as answer:
+                for job in jobs:
+                    error = lost.get(id(job.op.session))
+                    result = None
+                    if error is None:
+                        try:
+                            result = drive(job.op.steps(), answer)
+                        except ThreadConflictError as conflict:  # it has changed nothing
+                            error = lost[id(job.op.session)] = conflict
+                    results.append((job, result, error))
+        except Exception:
+            return False
+        for job, result, error in results:
+            job.settle(result, error)
+        return True
+
+    def _write_alone(self, job: Job) -> None:
+        if self._is_over(job):
+            return
+        kind = job.op.kind
+        try:
+            with self._lock:
+                connection = self._writing()
+                _failpoints.hit(f"{kind}.before")
+                with self._transaction(connection) as answer:
+                    result = drive(job.op.steps(), answer)
+                    _failpoints.hit(f"{kind}.uncommitted")
+                _failpoints.hit(f"{kind}.after")
+        except Exception as error:
+            job.settle(error=error)
+        else:
+            job.settle(result)
+
+    def _answers(self, connection: sqlite3.Connection) -> Callable[[str, tuple[Any, ...]], list[Row]]:
+        queries, execute = self._queries, connection.cursor().execute
+
+        def answer(name: str, params: tuple[Any, ...]) -> list[Row]:
+            cursor = execute(queries[name], params)
+            return cursor.fetchall() if cursor.description is not None else [(cursor.rowcount,)]
+
+        return answer
+
+    # Connections
+
+    def _writing(self) -> sqlite3.Connection:
+        if self._writer is None or self._process != os.getpid():
+            self._check_usable()
+            with self._typed_errors():
+                connection = self._given or self._connect()
+                try:
+                    self._prepare(connection)
+                except BaseException:
+                    if connection is not self._given:
+                        connection.close()
+                    raise
+            self._writer = connection
+        return self._writer
+
+    def _reading(self) -> sqlite3.Connection:
+        if self.is_shared:
+            return self._writing()
+        if self._reader is None or self._process != os.getpid():
+            self._check_usable()
+            with self._lock:
+                self._writing()  # sets the database up
+            with self._typed_errors():
+                self._reader = self._connect()
+                self._reader.execute("pragma query_only = on")
+        return self._reader
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self.path,
+            timeout=self._busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+            uri=self.path.startswith("file:"),
+        )
+
+    def _check_usable(self) -> None:
+        if self._is_closed:
+            raise StorageError(f"the saver on {self.path!r} is closed", hint="open a new one")
+        if self._process != os.getpid():
+            raise StorageError(
+                f"the saver on {self.path!r} was opened in another process",
+                hint="open one in each process, after the fork",
+            )
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Set the connection up, and the database where it is new."""
+        if connection is self._given:
+            connection.isolation_level = None
+        is_new = connection.execute("select count(*) from sqlite_master").fetchone()[0] == 0
+        if is_new:
+            connection.execute("pragma auto_vacuum = incremental")
+        if not self.is_shared:
+            self._switch_to_wal(connection)
+        connection.execute(f"pragma synchronous = {self._synchronous}")
+        self._migrate(connection)
+
+    def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
+        """SQLite does not wait for a lock here by itself."""
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                mode = connection.execute("pragma journal_mode").fetchone()[0]
+                if mode != "wal":
+                    connection.execute("pragma journal_mode = wal").fetchone()
+                return
+            except sqlite3.OperationalError as error:
+                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        known = migrations("sqlite")
+        if self._applied(connection) == len(known):
+            return
+        connection.execute("begin immediate")
+        try:
+            connection.execute(_SCHEMA_TABLE)
+            for migration in known[self._applied(connection) :]:
+                for statement in migration.statements:
+                    connection.execute(statement)
+                connection.execute("insert into clew_migration values (?, ?)", (migration.number, migration.name))
+            connection.execute("commit")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("rollback")
+            raise
+
+    def _applied(self, connection: sqlite3.Connection) -> int:
+        """How many migrations the database has had; raises if it has had one that is not known here."""
+        if not connection.execute("select 1 from sqlite_master where name = 'clew_migration'").fetchone():
+            return 0
+        applied: int = connection.execute("select coalesce(max(number), 0) from clew_migration").fetchone()[0]
+        if applied > len(migrations("sqlite")):
+            raise SchemaVersionError(
+                f"database {self.path!r} has schema version {applied}, and this clew knows {len(migrations('sqlite'))}",
+                hint="upgrade clew: pip install --upgrade clew",
+            )
+        return applied
+
+    @contextlib.contextmanager
+    def _typed_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise typed(error, self.path, self._busy_timeout) from error

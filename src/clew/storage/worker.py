@@ -1,0 +1,44 @@
+"""One lazy daemon thread that empties something when woken, and goes away when there is nothing to do.
+
+It holds no reference to its owner while it is idle for long, so a saver that nobody closes can still be collected.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+_IDLE_SECONDS = 5.0
+
+
+class Worker:
+    """Runs `drain` on a thread of its own after each `wake`."""
+
+    def __init__(self, name: str, drain: Callable[[], None]) -> None:
+        self._name = name
+        self._drain = drain
+        self._signal = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        """Have `drain` run soon, at least once from now on."""
+        if self._signal.is_set():
+            return
+        self._signal.set()
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                    self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            if self._signal.wait(_IDLE_SECONDS):
+                self._signal.clear()
+                self._drain()
+                continue
+            with self._lock:
+                if not self._signal.is_set():
+                    self._thread = None
+                    return
