@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextvars
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,11 +27,11 @@ T = TypeVar("T")
 Synchronous = Literal["FULL", "NORMAL"]
 
 BUSY_SECONDS: Final = 30.0
+_RETRY_SECONDS: Final = 0.005
 _SYNCHRONOUS: Final[Mapping[Synchronous, str]] = {
     "FULL": "pragma synchronous = full",
     "NORMAL": "pragma synchronous = normal",
 }
-_MAIN_FILE: Final = "select file from pragma_database_list where name = 'main'"
 
 
 class Cursor(Protocol):
@@ -92,11 +93,7 @@ class Database:
         with typed_errors(self.name):
             self.name = _file_of(connection) or ":memory:"
         self._free_from_thread()
-
-    def own(self) -> None:
-        """Close the connection with this database, or when it is dropped."""
-        self._is_owned = True
-        weakref.finalize(self, self._connection.close)
+        self._is_autocommit = getattr(self._connection, "isolation_level", None) is None
 
     def _free_from_thread(self) -> None:
         """Make the connection usable from every thread.
@@ -110,7 +107,8 @@ class Database:
             self._is_bound = True
         else:
             self._connection = connect(self.name)
-            self.own()
+            self._is_owned = True
+            weakref.finalize(self, self._connection.close)
 
     def setup(self) -> None:
         """Bring the schema up to date; does nothing if it is.
@@ -133,8 +131,21 @@ class Database:
         if self._connection.in_transaction:
             return  # a caller's own transaction: SQLite changes neither setting inside of it
         if execute("pragma journal_mode").fetchone()[0] not in ("wal", "memory"):
-            execute("pragma journal_mode = wal").fetchall()
+            self._patiently(lambda: execute("pragma journal_mode = wal").fetchall())
         execute(_SYNCHRONOUS[self._synchronous]).fetchall()
+
+    def _patiently(self, change: Callable[[], object]) -> None:
+        """Do what SQLite does not wait for the lock for: it fails at once where another connection is in the way."""
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                change()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+            else:
+                return
 
     def _schema_version(self) -> int:
         try:
@@ -163,7 +174,7 @@ class Database:
     @contextmanager
     def statement(self) -> Generator[Connection]:
         """The connection, for a single statement, which is its own transaction."""
-        if getattr(self._connection, "isolation_level", None) is not None:
+        if not self._is_autocommit:
             with self.write() as connection:  # this connection would leave the transaction of a write open
                 yield connection
             return
@@ -242,7 +253,8 @@ def connect(path: str) -> sqlite3.Connection:
 
 
 def _file_of(connection: Connection) -> str | None:
-    return connection.execute(_MAIN_FILE).fetchone()[0]
+    # Not the pragma's table-valued form, which would read the file.
+    return next((file for _, name, file in connection.execute("pragma database_list") if name == "main"), None)
 
 
 def _is_bound_to_thread(connection: Connection) -> bool:

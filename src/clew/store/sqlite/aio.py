@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any, Self
 
 from clew.store._sqlite import BUSY_SECONDS, Connection, Synchronous, connect
@@ -49,12 +49,12 @@ class AsyncSqliteStore(SqliteEngine, AsyncBatchedBaseStore):
         Raises:
             StorageError: The file cannot be opened.
         """
-        store = cls(connect(conn_string), **options)
-        store._database.own()
-        try:
-            yield store
-        finally:
-            await store.aclose()
+        with closing(connect(conn_string)) as connection:
+            store = cls(connection, **options)
+            try:
+                yield store
+            finally:
+                await store.aclose()
 
     async def setup(self) -> None:
         """Make the tables, or bring them up to date; done on first use if it was not before."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Self
 
 from clew.store._sqlite import BUSY_SECONDS, Connection, Synchronous, connect
@@ -48,12 +48,12 @@ class SqliteStore(SqliteEngine):
         Raises:
             StorageError: The file cannot be opened.
         """
-        store = cls(connect(conn_string), **options)
-        store._database.own()
-        try:
-            yield store
-        finally:
-            store.close()
+        with closing(connect(conn_string)) as connection:
+            store = cls(connection, **options)
+            try:
+                yield store
+            finally:
+                store.close()
 
     def setup(self) -> None:
         """Make the tables, or bring them up to date; done on first use if it was not before.
