@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 _PROGRAMMING_ERRORS = (
     ValueError,
@@ -51,7 +51,7 @@ class RetryPolicy(NamedTuple):
         if not isinstance(error, Exception):
             return False
         if isinstance(self.retry_on, Sequence):
-            return isinstance(error, tuple(self.retry_on))
+            return isinstance(error, tuple(cast("Sequence[type[Exception]]", self.retry_on)))  # a class is not one
         if isinstance(self.retry_on, type):
             return isinstance(error, self.retry_on)
         return self.retry_on(error)
@@ -101,12 +101,15 @@ def _frozen(value: Any, depth: int = 10) -> Any:
     if depth <= 0:
         return value
     if isinstance(value, Mapping):
-        pairs = [(repr(key), key, _frozen(item, depth - 1)) for key, item in value.items()]
+        mapping = cast("Mapping[Any, Any]", value)  # user data
+        pairs = [(repr(key), key, _frozen(item, depth - 1)) for key, item in mapping.items()]
         return ["dict", *((key, item) for _, key, item in sorted(pairs, key=lambda pair: pair[0]))]
     if isinstance(value, (list, tuple)):
-        return [type(value).__name__, *(_frozen(item, depth - 1) for item in value)]
+        sequence = cast("Sequence[Any]", value)  # user data
+        return [type(sequence).__name__, *(_frozen(item, depth - 1) for item in sequence)]
     if isinstance(value, (set, frozenset)):
-        return ["set", *sorted((_frozen(item, depth - 1) for item in value), key=repr)]
+        members = cast("Set[Any]", value)  # user data
+        return ["set", *sorted((_frozen(item, depth - 1) for item in members), key=repr)]
     return value
 
 

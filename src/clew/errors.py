@@ -245,7 +245,7 @@ class CorruptRecordError(StorageError):
     """A stored record fails its checksum or cannot be parsed; only its thread is affected."""
 
 
-class GraphBubbleUp(BaseException):  # noqa: N818 - the field's public name
+class GraphBubbleUp(BaseException):
     """Control flow that passes through user code to the engine; not an error."""
 
 
@@ -276,9 +276,9 @@ class NodeInterrupt(GraphInterrupt):
 class ParentCommand(GraphBubbleUp):
     """A `Command(graph=Command.PARENT)` on its way from a subgraph to the graph it addresses."""
 
-    args: tuple[Command]
+    args: tuple[Command[Any]]
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: Command[Any]) -> None:
         super().__init__(command)
 
 

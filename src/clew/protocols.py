@@ -108,7 +108,7 @@ class HistoryQuery:
 
     before: str | None = None
     limit: int | None = None
-    filter: Mapping[str, Any] = field(default_factory=dict)
+    filter: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Cursor(Protocol):

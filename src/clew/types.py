@@ -5,10 +5,10 @@ Invariant: nothing here does I/O or knows the engine; `interrupt()` only talks t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypedDict, TypeVar, Union, final
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypedDict, TypeVar, Union, cast, final
 
 from clew._overwrite import Overwrite
 from clew._policies import CachePolicy, RetryPolicy, TimeoutPolicy
@@ -125,7 +125,7 @@ class Command(Generic[N]):
     graph: str | None = None
     update: Any | None = None
     resume: dict[str, Any] | Any | None = None
-    goto: Send | Sequence[Send | N] | N = ()  # pyright: ignore[reportAssignmentType] - the empty tuple is "nowhere"
+    goto: Send | Sequence[Send | N] | N = ()  # the empty tuple: nowhere
 
     PARENT: ClassVar[Literal["__parent__"]] = "__parent__"
 
@@ -259,18 +259,19 @@ class GraphOutput(Generic[OutputT]):
     def __getitem__(self, key: str) -> Any:
         if key == INTERRUPT:
             return self.interrupts
-        if isinstance(self.value, dict):
-            return self.value[key]
+        value: Any = self.value
+        if isinstance(value, dict):
+            return value[key]  # pyright: ignore[reportUnknownVariableType] - user data
         try:
-            return getattr(self.value, key)
+            return getattr(value, key)
         except AttributeError:
             raise KeyError(key) from None
 
     def __contains__(self, key: object) -> bool:
         if key == INTERRUPT:
             return bool(self.interrupts)
-        if isinstance(self.value, dict):
-            return key in self.value
+        if isinstance(self.value, Mapping):
+            return key in cast("Mapping[Any, Any]", self.value)  # user data
         return isinstance(key, str) and hasattr(self.value, key)
 
 
