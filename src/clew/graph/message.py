@@ -12,7 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, overload
 
-from clew._langchain import missing_extra
+from clew._langchain import inherited_config, missing_extra
+from clew.config import get_config
 from clew.constants import CONF, CONFIG_KEY_SEND
 from clew.errors import InvalidMessagesError
 
@@ -98,10 +99,8 @@ def push_message(message: MessageLikeRepresentation, *, state_key: str | None = 
     whole = whole_message(message)
     if whole.id is None:
         raise InvalidMessagesError("push_message needs a message with an id", hint="give the message an id of its own")
-    from clew.config import get_config
-
     config = get_config()
-    push(whole, config)
+    push(whole, inherited_config() or config)
     if state_key is not None:
         config[CONF][CONFIG_KEY_SEND]([(state_key, whole)])
     return cast("AnyMessage", whole)

@@ -1,0 +1,46 @@
+"""Every program does on clew what it does on LangGraph, or differs as API.md says it must."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.differential import (  # noqa: F401 - importing adds the programs
+    programs_basics,
+    programs_errors,
+    programs_functional,
+    programs_interrupts,
+    programs_policies,
+    programs_routing,
+    programs_schemas,
+    programs_state_api,
+    programs_streaming,
+    programs_subgraphs,
+)
+from tests.differential.library import library
+from tests.differential.observe import Observer, differences
+from tests.differential.program import PROGRAMS, Program
+
+
+def observed(program: Program, name: str) -> Any:
+    return Observer().plain(program.body(library(name)))
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=list(PROGRAMS))
+@pytest.mark.filterwarnings("default")
+def test_program_gives_the_same_on_both(program: Program) -> None:
+    peer = observed(program, "langgraph")
+    expected = program.clew(peer) if program.clew else peer
+
+    found = list(differences(expected, observed(program, "clew")))
+
+    assert not found, "\n".join(found)
+    if program.clew:
+        assert list(differences(peer, expected)), "the program says that it differs, and it does not"
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=list(PROGRAMS))
+@pytest.mark.filterwarnings("default")
+def test_program_is_deterministic_on_the_peer(program: Program) -> None:
+    assert observed(program, "langgraph") == observed(program, "langgraph")
