@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from inspect import get_annotations
+from typing import Any, cast
 
 from clew._missing import MISSING
 from clew.constants import END, INPUT, INTERRUPT, NULL_TASK_ID, START, TASKS
@@ -53,7 +54,8 @@ def enter(program: Program, request: Request) -> Steps[Entry]:
     if saved is None:
         if request.input is None:
             raise _nothing_to_do(request)
-        if isinstance(request.input, Command) and request.input.resume is not None:
+        given: Any = request.input
+        if isinstance(request.input, Command) and given.resume is not None:
             raise _nothing_waits(request)
         return (yield from _with_input(program, request, empty_state(program), {}, ""))
     state = restored_state(program, saved)
@@ -105,7 +107,8 @@ class _Continue:
         self.saved = saved
         self.state = state
         self.pending = pending
-        self.command = request.input if isinstance(request.input, Command) else None
+        given: Any = request.input
+        self.command: Command[Any] | None = given if isinstance(request.input, Command) else None
 
     def enter(self) -> Steps[Entry]:
         request, saved = self.request, self.saved
@@ -247,7 +250,7 @@ def input_writes(program: Program, given: Any) -> Iterator[Write]:
         return
     if not isinstance(given, dict):
         raise TypeError(f"expected the input to be a dict of input channels, got {type(given).__name__}")
-    for name, value in given.items():
+    for name, value in cast("dict[Any, Any]", given).items():  # user data
         if name in program.input_channels:
             yield (name, value)
 
@@ -256,8 +259,9 @@ def command_writes(program: Program, command: Command[Any]) -> Iterator[Write]:
     """A command's goto and update as writes that belong to no task; raises when it names an unknown node."""
     if command.graph == Command.PARENT:
         raise InvalidUpdateError("there is no parent graph to send this command to")
-    targets = command.goto if isinstance(command.goto, (list, tuple)) else [command.goto]
-    for target in targets if command.goto else ():
+    goto: Any = command.goto
+    targets = cast("Sequence[Any]", goto if isinstance(goto, (list, tuple)) else [goto])
+    for target in targets if goto else ():
         name = target.node if isinstance(target, Send) else target
         if isinstance(name, str) and name != END and name not in program.nodes:
             raise unknown_node(name, "the goto of a command", program)
@@ -281,16 +285,20 @@ def update_pairs(update: Any) -> list[Write]:
     """A command's update as (channel, value) pairs; a value that is no mapping goes to the root channel."""
     if update is None:
         return []
+    given: Any = update
     if isinstance(update, dict):
-        return list(update.items())
-    if isinstance(update, (list, tuple)) and all(
-        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in update
-    ):
-        return list(update)
-    names = annotated_names(type(update))
+        return list(given.items())
+    if isinstance(update, (list, tuple)) and all(_is_pair(pair) for pair in given):
+        return list(given)
+    names = annotated_names(cast("Any", type(given)))
     if names:
         return written_fields(update, names)
     return [("__root__", update)]
+
+
+def _is_pair(value: Any) -> bool:
+    pair: Any = value
+    return isinstance(value, tuple) and len(pair) == 2 and isinstance(pair[0], str)
 
 
 def annotated_names(cls: type) -> tuple[str, ...]:
@@ -298,7 +306,7 @@ def annotated_names(cls: type) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for base in reversed(cls.__mro__):
         if base.__module__ != "builtins":
-            found.update(dict.fromkeys(base.__dict__.get("__annotations__", ())))
+            found.update(dict.fromkeys(get_annotations(base)))
     return tuple(name for name in found if not name.startswith("__"))
 
 
@@ -311,7 +319,7 @@ def written_fields(value: Any, names: Iterable[str]) -> list[Write]:
     pairs = [(name, getattr(value, name, MISSING)) for name in names]
     if is_set is None:
         return [(name, item) for name, item in pairs if item is not MISSING]
-    fields = type(value).model_fields
+    fields = cast("Mapping[str, Any]", type(value).model_fields)
     return [
         (name, item)
         for name, item in pairs

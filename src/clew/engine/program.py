@@ -69,7 +69,7 @@ class Node:
     cache: CachePolicy[Any] | None = None
     timeout: TimeoutPolicy | None = None
     error_handler: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     tags: tuple[str, ...] = ()
     subgraphs: tuple[Any, ...] = ()
     cache_identity: str = ""

@@ -31,17 +31,17 @@ class Request:
     from_ns: str | None = None
     is_replay: bool = False
     owner: str = ""
-    answers: Mapping[str, Any] = field(default_factory=dict)
-    origins: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    origins: Mapping[str, str] = field(default_factory=dict[str, str])
     limit: int = 10007
     modes: frozenset[str] = frozenset()
     before: All | Sequence[str] = ()
     after: All | Sequence[str] = ()
     control: Any = None
     is_strict: bool = False
-    parents: Mapping[str, str] = field(default_factory=dict)
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    task_metadata: Mapping[str, Any] = field(default_factory=dict)
+    parents: Mapping[str, str] = field(default_factory=dict[str, str])
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    task_metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     outputs: str | tuple[str, ...] = ()
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from clew.constants import INTERRUPT, RESUME
 from clew.engine.program import Write
@@ -27,7 +27,10 @@ Pending = Mapping[str, Sequence[Write]]
 
 def is_answer_map(resume: Any) -> bool:
     """Whether a resume value maps interrupt ids to answers (an empty dict does)."""
-    return isinstance(resume, dict) and all(isinstance(key, str) and _ID.match(key) for key in resume)
+    if not isinstance(resume, dict):
+        return False
+    keys = cast("dict[Any, Any]", resume)  # user data
+    return all(isinstance(key, str) and _ID.match(key) for key in keys)
 
 
 def given_answers(stored: Sequence[Write]) -> tuple[list[Any], dict[str, Any]]:
@@ -36,10 +39,11 @@ def given_answers(stored: Sequence[Write]) -> tuple[list[Any], dict[str, Any]]:
     inside: dict[str, Any] = {}
     for channel, value in stored:
         if channel == RESUME:
+            answers: Any = value
             if isinstance(value, dict) and _INSIDE in value:
-                inside.update(value[_INSIDE])
+                inside.update(answers[_INSIDE])
             else:
-                own = list(value)
+                own = list(answers)
     return own, inside
 
 
