@@ -286,6 +286,17 @@ def test_tool_runs_are_closed_once_and_finished_ones_are_left_alone() -> None:
     ]
 
 
+def test_tracer_has_a_finished_tool_run_after_an_interrupt() -> None:
+    with collect_runs() as collected, pytest.raises(GraphInterrupt):
+        run_nodes({}, [("one", lambda value, config: ask.invoke("really?"))])
+
+    node = collected.traced_runs[0].child_runs[0]
+    tool_run = node.child_runs[0]
+    assert tool_run.name == "ask"
+    assert tool_run.end_time is not None
+    assert "GraphInterrupt" in (tool_run.error or "")
+
+
 def test_cancellation_closes_the_open_tool_run() -> None:
     log = Log()
 
