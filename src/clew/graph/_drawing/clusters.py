@@ -21,6 +21,10 @@ def lay_out(items: Sequence[Item], links: Sequence[Link], titles: Mapping[str, f
     return _Level("", items, links, {}, titles, spacing).picture()
 
 
+def _is_subgraph(member: str) -> bool:
+    return member.startswith("\1")
+
+
 @dataclass(frozen=True, slots=True)
 class _Level:
     """One subgraph, or the whole graph: what lies in it, and the side on which each link crosses its frame."""
@@ -41,14 +45,14 @@ class _Level:
             replace(link, source=source, target=target, label=None if link.key in self.crossing else link.label)
             for link in self.links
             if (source := self._member(link.source, link.key)) != (target := self._member(link.target, link.key))
-            or not source.endswith(":")
+            or not _is_subgraph(source)
         ]
         shells = [Item(member, 0, 0) for member in members]
         flipped = flipped_links([*shells, *ports], links)
         inner = {
             member: self._inner(member, content, links, flipped)
             for member, content in members.items()
-            if member.endswith(":")
+            if _is_subgraph(member)
         }
         sized = [
             Item(member, *self._frame(member, inner[member])) if member in inner else content[0]
@@ -58,23 +62,27 @@ class _Level:
         return self._merged(outer, inner, links)
 
     def _member(self, node: str, key: int) -> str:
-        """The item of this level that stands for a node: itself, the subgraph it is in, or the port of link `key`."""
+        """The item of this level that stands for a node: itself, the subgraph it is in, or the port of link `key`.
+
+        Subgraphs and ports have ids that begin with a control character, so that they differ from nodes.
+        """
         if not node.startswith(self.prefix):
             return f"\0{key}"
-        head, colon, _ = node[len(self.prefix) :].partition(":")
-        return self.prefix + head + colon
+        head, _, rest = node[len(self.prefix) :].partition(":")
+        return f"\1{self.prefix}{head}:" if rest else node
 
     def _inner(self, member: str, content: Sequence[Item], links: Sequence[Link], flipped: set[int]) -> Picture:
         crossing: dict[int, Side] = {}
         for link in links:
             if member in (link.source, link.target):
                 crossing[link.key] = "bottom" if (link.source == member) != (link.key in flipped) else "top"
-        touching = [link for link in self.links if link.source.startswith(member) or link.target.startswith(member)]
-        return _Level(member, content, touching, crossing, self.titles, self.spacing).picture()
+        prefix = member[1:]
+        touching = [link for link in self.links if link.source.startswith(prefix) or link.target.startswith(prefix)]
+        return _Level(prefix, content, touching, crossing, self.titles, self.spacing).picture()
 
     def _frame(self, member: str, inner: Picture) -> tuple[float, float]:
         space = self.spacing
-        width = max(inner.width + 2 * space.frame, self.titles.get(member, 0.0))
+        width = max(inner.width + 2 * space.frame, self.titles.get(member[1:], 0.0))
         return width, inner.height + space.frame_top + space.frame
 
     def _inset(self, member: str, inner: Picture) -> tuple[float, float]:
@@ -101,7 +109,7 @@ class _Level:
             frame = outer.rects[member]
             inset = self._inset(member, picture)
             by = (frame.x + inset[0], frame.y + inset[1])
-            frames[member] = frame
+            frames[member[1:]] = frame
             frames.update((key, rect.moved(by)) for key, rect in picture.frames.items())
             rects.update((key, rect.moved(by)) for key, rect in picture.rects.items() if not key.startswith("\0"))
             for key, route in picture.routes.items():

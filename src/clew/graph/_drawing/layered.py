@@ -15,6 +15,7 @@ from clew.graph._drawing.vertices import Chain, Vertex, vertices_of
 
 __all__ = ("arrange",)
 
+_LOWERED = 24.0  # pixels that a low item beside high ones stands below their top; half the difference if that is less
 _NEARLY_UPRIGHT = {False: 12.0, True: 1.5}  # pixels, and cells of a grid
 
 
@@ -68,7 +69,7 @@ def _rows(vertices: Sequence[Vertex], layers: Sequence[Sequence[int]], gaps: Seq
 
 def _box(vertex: Vertex, row: _Row, spacing: Spacing) -> Rect:
     slack = (row.bottom - row.top - vertex.height) / 2
-    lowered = math.floor(slack) if spacing.grid else slack
+    lowered = min(math.floor(slack), 1) if spacing.grid else min(slack, _LOWERED)
     return Rect(vertex.x - vertex.width / 2, row.top + lowered, vertex.width, vertex.height)
 
 
@@ -88,11 +89,12 @@ def _columns(vertices: Sequence[Vertex], chains: Sequence[Chain], spacing: Spaci
     margin, widest = (2.0, 2.0) if spacing.grid else (28.0, 22.0)
     for (index, end), lines in meeting.items():
         vertex = vertices[index]
-        step = min(widest, (vertex.width - margin) / max(len(lines) - 1, 1))
+        room = max(vertex.width - margin, vertex.width / 2)
+        step = min(widest, room / max(len(lines) - 1, 1))
         for position, (_, number) in enumerate(sorted(lines)):
             columns[number][end] = vertex.x + (position - (len(lines) - 1) / 2) * step
-    for (_, end), lines in meeting.items():
-        if len(lines) == 1:
+    for (index, end), lines in meeting.items():
+        if len(lines) == 1 and vertices[index].kind == "item":
             _make_upright(columns[lines[0][1]], end, _NEARLY_UPRIGHT[spacing.grid])
     if spacing.grid:
         return [[math.floor(x) + 0.5 for x in column] for column in columns]

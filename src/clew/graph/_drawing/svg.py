@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from clew.graph._drawing.clusters import lay_out
 from clew.graph._drawing.model import DrawnEdge, DrawnGraph, DrawnNode
@@ -33,7 +34,7 @@ def graph_svg(graph: DrawnGraph) -> str:
         *(_frame(prefix, rect) for prefix, rect in picture.frames.items()),
         *(_edge(edge, label, picture, number) for number, (edge, label) in enumerate(labelled)),
         *(_node(node, picture.rects[node.id], loops.get(node.id, 0.0)) for node in graph.nodes.values()),
-        *(_frame_title(prefix, rect) for prefix, rect in picture.frames.items()),
+        *(_frame_title(prefix, rect, picture) for prefix, rect in picture.frames.items()),
         *(_label(edge, label, picture, number) for number, (edge, label) in enumerate(labelled)),
     ]
     return svg_document(picture.width, picture.height, [part for part in parts if part], "graph")
@@ -69,9 +70,28 @@ def _frame(prefix: str, rect: Rect) -> str:
     return f'<rect class="frame {depth}" {_place(rect)} rx="10"/>'
 
 
-def _frame_title(prefix: str, rect: Rect) -> str:
-    title = xml_text(subgraph_title(prefix))
-    return f'<text class="frame-title" x="{_number(rect.x + 12)}" y="{_number(rect.y + 20)}">{title}</text>'
+def _frame_title(prefix: str, rect: Rect, picture: Picture) -> str:
+    """A subgraph's name at the top of its frame, as far left as no line passes."""
+    title = subgraph_title(prefix)
+    width = text_width(title, SMALL)
+    crossed = sorted(_crossings(picture, rect.y + 8, rect.y + 24))
+    starts = [
+        start for x in (rect.x + 2, *crossed) if rect.x + 12 <= (start := x + 10) <= rect.x + rect.width - width - 6
+    ]
+    free = (start for start in starts if not any(start - 4 < x < start + width + 4 for x in crossed))
+    x = next(free, rect.x + 12)
+    return f'<text class="frame-title" x="{_number(x)}" y="{_number(rect.y + 20)}">{xml_text(title)}</text>'
+
+
+def _crossings(picture: Picture, top: float, bottom: float) -> set[float]:
+    """Where upright parts of lines pass a strip of the picture."""
+    return {
+        x
+        for route in picture.routes.values()
+        for stroke in route.strokes
+        for (x, y), (next_x, next_y) in pairwise(stroke)
+        if x == next_x and min(y, next_y) < bottom and max(y, next_y) > top
+    }
 
 
 def _loop_room(label: Sequence[str]) -> float:
