@@ -143,7 +143,8 @@ class Run:
         return [] if self.open_runs is None else list(reversed(self.open_runs.runs.items()))
 
     def _manager_fields(self, run_id: UUID, run: _OpenRun) -> dict[str, Any]:
-        handlers = self.manager.inheritable_handlers
+        handlers = list(self.manager.handlers)  # those of the surrounding context are here only
+        handlers += [handler for handler in self.manager.inheritable_handlers if handler not in handlers]
         return {
             "run_id": run_id,
             "handlers": handlers,
