@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated, Any
 
 import pytest
@@ -13,7 +14,7 @@ from langchain_core.runnables.graph import NodeStyles as TheirStyles
 from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel, SkipValidation
 
-from clew.errors import ClewError, GraphError
+from clew.errors import ClewError, GraphError, MissingExtraError
 from clew.graph._drawing import DrawnEdge, DrawnGraph, DrawnNode
 from clew.graph._drawing.mermaid import CurveStyle, NodeStyles
 
@@ -241,3 +242,11 @@ def test_pictures_by_network_services_are_refused_with_the_way_out() -> None:
 def test_graph_is_true_if_it_has_nodes() -> None:
     assert GRAPHS["one node"]
     assert not GRAPHS["empty"]
+
+
+def test_missing_langchain_core_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "langchain_core.runnables.graph", None)
+
+    with pytest.raises(MissingExtraError, match=r"to_langchain\(\) needs a package that is not installed") as caught:
+        GRAPHS["chain"].to_langchain()
+    assert caught.value.hint == "install it with: pip install 'clew[langchain]'"
