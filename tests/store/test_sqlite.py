@@ -250,8 +250,8 @@ def test_memory_connection_bound_to_its_thread_serves_that_thread_and_says_so_in
     thread.join()
     connection.close()
 
-    assert str(errors[0]) == "the connection to :memory: belongs to another thread"
-    assert errors[0].hint == "open it with sqlite3.connect(..., check_same_thread=False)"
+    assert str(errors[0]) == "the connection to database ':memory:' may only be used on the thread that opened it"
+    assert errors[0].hint == "open it with check_same_thread=False, or use from_conn_string"
 
 
 def test_connection_with_implicit_transactions_commits_every_put(path: str) -> None:
@@ -296,7 +296,7 @@ def test_closed_store_says_so(path: str) -> None:
 
     with pytest.raises(StorageError, match="is closed") as info:
         store.get(("a",), "k")
-    assert info.value.hint == "use the store inside its `with` block"
+    assert info.value.hint == "use it inside its `with` block"
 
 
 def test_setup_can_be_called_again_and_by_two_stores_at_once(path: str) -> None:
@@ -331,7 +331,7 @@ def test_file_of_a_newer_clew_is_refused(path: str, raw: sqlite3.Connection) -> 
     with SqliteStore.from_conn_string(path) as store, pytest.raises(SchemaVersionError) as info:
         store.get(("a",), "k")
 
-    assert str(info.value) == f"the database {path} has schema version 99, this clew knows 1"
+    assert str(info.value) == f"database {path!r} has schema version 99, and this clew knows 1"
     assert info.value.hint == "upgrade clew, or use another file"
 
 
@@ -347,7 +347,7 @@ def test_damaged_value_is_a_typed_error_and_the_others_can_be_read(path: str, ra
                 store.get(("a",), "bad")
             assert info.value.__notes__[-1] == "in item 'bad' of namespace ('a',)"
         raw.execute("update store_item set value = x'01' where key = cast('bad' as blob)")
-        with pytest.raises(CorruptRecordError, match="a stored value is cut short"):
+        with pytest.raises(CorruptRecordError, match="is shorter than its header"):
             store.get(("a",), "bad")
 
         assert store.get(("a",), "good") is not None
@@ -357,11 +357,11 @@ def test_file_that_is_not_a_database_is_a_typed_error(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("this is no database at all " * 100)
 
-    is_refused = pytest.raises(StorageError, match=r"the file .*notes.txt is not a SQLite database")
+    is_refused = pytest.raises(StorageError, match=r"notes.txt' is not a SQLite database")
     with SqliteStore.from_conn_string(str(path)) as store, is_refused as info:
         store.get(("a",), "k")
 
-    assert info.value.hint == "give the path of another file"
+    assert info.value.hint == "name another file, or one that does not exist"
     assert path.read_text().startswith("this is no database")
 
 
@@ -370,7 +370,7 @@ def test_missing_folder_is_a_typed_error(tmp_path: Path) -> None:
 
     with pytest.raises(StorageError, match="cannot be opened") as info:
         opening.__enter__()
-    assert info.value.hint == "does the folder exist?"
+    assert info.value.hint == "does its folder exist, and may this user write there?"
 
 
 def test_read_only_file_can_be_read_and_says_so_when_written(path: str) -> None:
@@ -380,17 +380,15 @@ def test_read_only_file_can_be_read_and_says_so_when_written(path: str) -> None:
         assert store.get(("a",), "k") is not None
         with pytest.raises(StorageError, match="is read-only") as info:
             store.put(("a",), "k", {"n": 2})
-    assert info.value.hint == "make the file and its folder writable"
+    assert info.value.hint == "give this process write access to the file and its folder"
 
 
 def test_write_waits_for_another_process_for_a_bounded_time(path: str, raw: sqlite3.Connection) -> None:
     raw.execute("begin immediate")
-    with SqliteStore.from_conn_string(path, busy_seconds=0.05) as store:
+    with SqliteStore.from_conn_string(path, busy_timeout=0.05) as store:
         with pytest.raises(StorageError) as info:
             store.put(("a",), "k", {})
-        assert str(info.value) == (
-            f"the database {path} is busy: another connection has held its lock for 0.05 seconds"
-        )
+        assert str(info.value) == f"database {path!r} was kept locked by another connection for 0.05 seconds"
         assert info.value.hint
         assert store.get(("a",), "k") is None  # reading needs no lock
         raw.execute("commit")

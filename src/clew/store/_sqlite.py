@@ -19,14 +19,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, ParamSpec, Protocol, TypeVar
 
-from clew.errors import CorruptRecordError, SchemaVersionError, StorageError
+from clew.errors import SchemaVersionError, StorageError
+from clew.storage.sqlite_errors import typed
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 Synchronous = Literal["FULL", "NORMAL"]
 
-BUSY_SECONDS: Final = 30.0
+BUSY_TIMEOUT: Final = 30.0
 _RETRY_SECONDS: Final = 0.005
 _SYNCHRONOUS: Final[Mapping[Synchronous, str]] = {
     "FULL": "pragma synchronous = full",
@@ -76,13 +77,14 @@ class Database:
         connection: Connection,
         schema: Schema,
         *,
-        busy_seconds: float = BUSY_SECONDS,
+        busy_timeout: float = BUSY_TIMEOUT,
         synchronous: Synchronous = "FULL",
+        is_owned: bool = False,
     ) -> None:
         self._connection = connection
         self._schema = schema
-        self._is_owned = False
-        self._busy_seconds = busy_seconds
+        self._is_owned = is_owned
+        self._busy_timeout = busy_timeout
         self._synchronous: Synchronous = synchronous
         self._lock = threading.RLock()
         self._is_ready = False
@@ -93,6 +95,8 @@ class Database:
         with typed_errors(self.name):
             self.name = _file_of(connection) or ":memory:"
         self._free_from_thread()
+        if self._is_owned:
+            weakref.finalize(self, self._connection.close)
         self._is_autocommit = getattr(self._connection, "isolation_level", None) is None
 
     def _free_from_thread(self) -> None:
@@ -108,7 +112,6 @@ class Database:
         else:
             self._connection = connect(self.name)
             self._is_owned = True
-            weakref.finalize(self, self._connection.close)
 
     def setup(self) -> None:
         """Bring the schema up to date; does nothing if it is.
@@ -117,7 +120,7 @@ class Database:
             SchemaVersionError: The file was written by a newer clew.
             StorageError: The file is not a database, is read-only, or is busy for too long.
         """
-        with self._lock, typed_errors(self.name, self._busy_seconds):
+        with self._lock, typed_errors(self.name, self._busy_timeout):
             if self._is_ready:
                 return
             self._set_pragmas()
@@ -127,16 +130,18 @@ class Database:
 
     def _set_pragmas(self) -> None:
         execute = self._connection.execute
-        execute(f"pragma busy_timeout = {int(self._busy_seconds * 1000)}").fetchall()
+        execute(f"pragma busy_timeout = {int(self._busy_timeout * 1000)}").fetchall()
         if self._connection.in_transaction:
             return  # a caller's own transaction: SQLite changes neither setting inside of it
+        if not execute("select 1 from sqlite_master limit 1").fetchall():
+            execute("pragma auto_vacuum = incremental").fetchall()  # only a file without tables takes it
         if execute("pragma journal_mode").fetchone()[0] not in ("wal", "memory"):
             self._patiently(lambda: execute("pragma journal_mode = wal").fetchall())
         execute(_SYNCHRONOUS[self._synchronous]).fetchall()
 
     def _patiently(self, change: Callable[[], object]) -> None:
         """Do what SQLite does not wait for the lock for: it fails at once where another connection is in the way."""
-        deadline = time.monotonic() + self._busy_seconds
+        deadline = time.monotonic() + self._busy_timeout
         while True:
             try:
                 change()
@@ -157,7 +162,7 @@ class Database:
         version = row[0] or 0
         if version > len(self._schema.steps):
             raise SchemaVersionError(
-                f"the database {self.name} has schema version {version}, this clew knows {len(self._schema.steps)}",
+                f"database {self.name!r} has schema version {version}, and this clew knows {len(self._schema.steps)}",
                 hint="upgrade clew, or use another file",
             )
         return version
@@ -198,14 +203,14 @@ class Database:
         with self._lock:
             if not self._is_ready:
                 self.setup()
-            with typed_errors(self.name, self._busy_seconds):
+            with typed_errors(self.name, self._busy_timeout):
                 yield self._connection
 
     @contextmanager
     def _transaction(self, begin: str) -> Generator[None]:
         if self._connection.in_transaction:
             raise StorageError(
-                f"the connection to {self.name} has a transaction open",
+                f"the connection to database {self.name!r} has a transaction open",
                 hint="commit it first, or give clew a connection of its own",
             )
         self._connection.execute(begin)
@@ -275,42 +280,11 @@ def _is_bound_to_thread(connection: Connection) -> bool:
 
 
 @contextmanager
-def typed_errors(name: str, busy_seconds: float = BUSY_SECONDS) -> Generator[None]:
+def typed_errors(name: str, busy_timeout: float = BUSY_TIMEOUT) -> Generator[None]:
     """Turn SQLite's errors into clew's, which name the file and the remedy."""
     try:
         yield
     except sqlite3.Error as error:
-        raise _typed(error, name, busy_seconds) from error
-
-
-def _typed(error: sqlite3.Error, name: str, busy_seconds: float) -> StorageError:
-    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return StorageError(
-                f"the database {name} is busy: another connection has held its lock for {busy_seconds:g} seconds",
-                hint="end the transaction that holds it, or allow more time with busy_seconds",
-            )
-        case sqlite3.SQLITE_READONLY:
-            return StorageError(f"the database {name} is read-only", hint="make the file and its folder writable")
-        case sqlite3.SQLITE_FULL:
-            return StorageError(f"the disk that holds the database {name} is full", hint="free space and try again")
-        case sqlite3.SQLITE_NOTADB:
-            return StorageError(f"the file {name} is not a SQLite database", hint="give the path of another file")
-        case sqlite3.SQLITE_CORRUPT:
-            return CorruptRecordError(f"the database {name} is damaged: {error}", hint="restore it from a backup")
-        case sqlite3.SQLITE_CANTOPEN:
-            return StorageError(f"the database {name} cannot be opened", hint="does the folder exist?")
-        case _:
-            return _other(error, name)
-
-
-def _other(error: sqlite3.Error, name: str) -> StorageError:
-    text = str(error)
-    if "closed" in text:
-        return StorageError(f"the connection to {name} is closed", hint="use the store inside its `with` block")
-    if "thread" in text:
-        return StorageError(
-            f"the connection to {name} belongs to another thread",
-            hint="open it with sqlite3.connect(..., check_same_thread=False)",
-        )
-    return StorageError(f"the database {name} failed: {text}")
+        if "closed database" in str(error):
+            raise StorageError(f"database {name!r} is closed", hint="use it inside its `with` block") from error
+        raise typed(error, name, busy_timeout) from error

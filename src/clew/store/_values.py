@@ -1,20 +1,11 @@
-"""Values as stored: exact, of known types only, and with a checksum.
-
-Bytes are a format number, a CRC-32 of the rest, and what `clew.serde.Codec` makes of the value.
-"""
+"""Values as stored: exact, of known types only, in the envelope that every record of clew has."""
 
 from __future__ import annotations
 
-import struct
-import zlib
-from typing import Any, Final
+from typing import Any
 
-from clew.errors import CorruptRecordError, SchemaVersionError
-from clew.serde import Codec
-
-_FORMAT: Final = 1
-_HEADER: Final = struct.Struct(">BI")
-_codec: Final = Codec()
+from clew.serde import default_codec
+from clew.serde.compress import pack, unpack
 
 
 def save_value(value: Any) -> bytes:
@@ -23,8 +14,7 @@ def save_value(value: Any) -> bytes:
     Raises:
         SerializationError: A part of it has a type that is not known; the error has the path to it.
     """
-    body = _codec.encode(value)
-    return _HEADER.pack(_FORMAT, zlib.crc32(body)) + body
+    return pack(default_codec().encode(value))
 
 
 def load_value(stored: bytes) -> Any:
@@ -35,12 +25,4 @@ def load_value(stored: bytes) -> Any:
         SchemaVersionError: A newer clew wrote them.
         SerializationError: They hold a type that is not known here.
     """
-    if len(stored) < _HEADER.size:
-        raise CorruptRecordError("a stored value is cut short", hint="restore the database from a backup")
-    version, checksum = _HEADER.unpack_from(stored)
-    if version > _FORMAT:
-        raise SchemaVersionError(f"a stored value has format {version}, this clew knows {_FORMAT}", hint="upgrade clew")
-    body = stored[_HEADER.size :]
-    if zlib.crc32(body) != checksum:
-        raise CorruptRecordError("a stored value fails its checksum", hint="restore the database from a backup")
-    return _codec.decode(body)
+    return default_codec().decode(unpack(stored))

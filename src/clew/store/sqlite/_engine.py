@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Final
 
-from clew.store._sqlite import BUSY_SECONDS, Connection, Database, Synchronous
+from clew.store._sqlite import BUSY_TIMEOUT, Connection, Database, Synchronous
 from clew.store.base import BaseStore, IndexConfig, Op, Result, TTLConfig
 from clew.store.base._index import NO_VECTORS, Index, Vectors
 from clew.store.base._plan import Plan, Results, plan_batch
@@ -23,7 +23,7 @@ _SWEEP_ROWS: Final = 1000  # per transaction, so that other writers get their tu
 class SqliteEngine(BaseStore):
     """Batches on one SQLite file; `clew.store.sqlite` has the classes to use.
 
-    `clock` gives seconds since 1970; `busy_seconds` bounds the wait for another process that writes; `synchronous`
+    `clock` gives seconds since 1970; `busy_timeout` bounds the wait for another process that writes; `synchronous`
     is "FULL" (a put survives power loss) or "NORMAL" (faster; the last puts before a power loss may be gone, the file
     stays whole).
     """
@@ -37,7 +37,7 @@ class SqliteEngine(BaseStore):
         index: IndexConfig | None = None,
         ttl: TTLConfig | None = None,
         clock: Callable[[], float] = time.time,
-        busy_seconds: float = BUSY_SECONDS,
+        busy_timeout: float = BUSY_TIMEOUT,
         synchronous: Synchronous = "FULL",
     ) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class SqliteEngine(BaseStore):
         self._index = Index(index) if index else None
         self._omits_expired = bool((ttl or {}).get("omit_expired", False))
         self._clock = clock
-        self._database = Database(conn, _sql.SCHEMA, busy_seconds=busy_seconds, synchronous=synchronous)
+        self._database = Database(conn, _sql.SCHEMA, busy_timeout=busy_timeout, synchronous=synchronous)
         self._has_extension: bool | None = None  # not tried yet
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, closing
 from typing import Any, Self
 
-from clew.store._sqlite import BUSY_SECONDS, Connection, Synchronous, connect
+from clew.store._sqlite import BUSY_TIMEOUT, Connection, Synchronous, connect
 from clew.store.base import IndexConfig, TTLConfig
 from clew.store.base._sweeper import sweep_interval
 from clew.store.base.batch import AsyncBatchedBaseStore
@@ -33,10 +33,10 @@ class AsyncSqliteStore(SqliteEngine, AsyncBatchedBaseStore):
         index: IndexConfig | None = None,
         ttl: TTLConfig | None = None,
         clock: Callable[[], float] = time.time,
-        busy_seconds: float = BUSY_SECONDS,
+        busy_timeout: float = BUSY_TIMEOUT,
         synchronous: Synchronous = "FULL",
     ) -> None:
-        super().__init__(conn, index=index, ttl=ttl, clock=clock, busy_seconds=busy_seconds, synchronous=synchronous)
+        super().__init__(conn, index=index, ttl=ttl, clock=clock, busy_timeout=busy_timeout, synchronous=synchronous)
         self._sweeper: asyncio.Task[None] | None = None
 
     @classmethod

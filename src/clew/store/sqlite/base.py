@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from typing import Any, Self
 
-from clew.store._sqlite import BUSY_SECONDS, Connection, Synchronous, connect
+from clew.store._sqlite import BUSY_TIMEOUT, Connection, Synchronous, connect
 from clew.store.base import IndexConfig, TTLConfig
 from clew.store.base._sweeper import Sweeper, sweep_interval
 from clew.store.sqlite._engine import SqliteEngine
@@ -32,10 +32,10 @@ class SqliteStore(SqliteEngine):
         index: IndexConfig | None = None,
         ttl: TTLConfig | None = None,
         clock: Callable[[], float] = time.time,
-        busy_seconds: float = BUSY_SECONDS,
+        busy_timeout: float = BUSY_TIMEOUT,
         synchronous: Synchronous = "FULL",
     ) -> None:
-        super().__init__(conn, index=index, ttl=ttl, clock=clock, busy_seconds=busy_seconds, synchronous=synchronous)
+        super().__init__(conn, index=index, ttl=ttl, clock=clock, busy_timeout=busy_timeout, synchronous=synchronous)
         self._sweeper = Sweeper()
 
     @classmethod
