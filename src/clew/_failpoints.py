@@ -2,7 +2,7 @@
 
 `hit(name)` does nothing unless the environment variable `CLEW_FAILPOINTS` was set when the process started, for
 example `commit.after=kill@3;pending.before=raise`. Actions: `kill` (SIGKILL to this process), `raise` (an
-`InjectedFailureError`), `sleep(seconds)`, `barrier(path)` (creates `path`, waits until `path.go` exists); `@n` acts at the
+`InjectedFailureError`), `sleep(seconds)`, `barrier(path)` (creates `path`, waits for `path.go`); `@n` acts at the
 n-th hit only.
 """
 

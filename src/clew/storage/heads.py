@@ -8,7 +8,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from clew.storage.log import Place, Position
+from clew.storage import log
+from clew.storage.loaded import Loaded
+from clew.storage.log import Head, Place, Position, StepRow
+from clew.storage.query import Steps
 from clew.storage.state import State
 
 
@@ -47,6 +50,43 @@ class Heads:
         with self._lock:
             for place in [known for known in self._entries if (known.tenant, known.thread) == (tenant, thread)]:
                 self._size -= _weight(self._entries.pop(place)[2])
+
+
+def read_state(heads: Heads, place: Place, head: Head, position: Position, row: StepRow | None = None) -> Steps[State]:
+    """The state at a position; from the cache where that is true, else from the position's chain."""
+    is_tip = position == head.position
+    state = heads.get(place, head.line, position, head.last_id) if is_tip else None
+    if state is not None:
+        return state
+    branch, seq = position
+    if is_tip:
+        first = head.key_seq
+    elif row is not None:
+        first = row.key_seq
+    else:
+        first = (yield from log.read_chain(place, head.line, branch, seq, seq))[0].key_seq
+    rows = yield from log.read_chain(place, head.line, branch, first, seq)
+    log.check_chain(place, rows, first, seq)
+    state = yield from log.replay_rows(place, rows)
+    if is_tip:
+        heads.put(place, head.line, position, state)
+    return state
+
+
+def read_checkpoint(
+    heads: Heads, place: Place, head: Head, position: Position, row: StepRow | None = None
+) -> Steps[Loaded]:
+    """The checkpoint at a position, with its parent and the writes behind it."""
+    is_tip = position == head.position
+    state = yield from read_state(heads, place, head, position, row)
+    parent_id = head.parent_id if is_tip else None
+    if parent_id is None:
+        parent_id = yield from log.read_parent_id(place, head.line, position)
+    pending = yield from log.read_pending(place, head.line, position)
+    if not is_tip and not pending:
+        for child in (yield from log.read_children(place, head.line, position))[:1]:
+            pending = (yield from log.read_record(place, child)).writes
+    return Loaded(place, state, position, parent_id, pending, is_tip)
 
 
 def _weight(state: State) -> int:

@@ -6,50 +6,47 @@ place changes it in all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from clew.ids import id_bytes, id_text
-from clew.protocols import HistoryQuery, Saved
+from clew.ids import id_bytes
+from clew.protocols import HistoryQuery
 from clew.storage import log
-from clew.storage.encode import decode_metadata, decode_task, timestamp
+from clew.storage.encode import decode_metadata
+from clew.storage.loaded import Decode, Loaded
 from clew.storage.log import Head, Place, Position
 from clew.storage.query import Query, Steps
 from clew.storage.records import TaskRecord
 from clew.storage.state import Replay, State
 from clew.storage.values import LIST, OPAQUE, Value, decode_value
 
-Decode = Callable[[bytes], Any]
-
 _FIRST_BATCH = 256  # checkpoints looked at before asking for more, when a filter decides how many are needed
 
 
 @dataclass(slots=True)
 class Entry:
-    """One checkpoint of a listing, in encoded form but for its metadata."""
+    """One checkpoint of a listing as far as replaying its branch gives it."""
 
     state: State
-    position: Position
     metadata: dict[str, Any]
     values: dict[str, Any]
 
 
-def read_history(place: Place, query: HistoryQuery, decode: Decode) -> Steps[list[Saved]]:
+def read_history(place: Place, query: HistoryQuery, decode: Decode) -> Steps[list[Loaded]]:
     """The checkpoints of a namespace, newest first."""
     head = yield from log.read_head(place)
     if head is None or head.seq == 0:
         return []
     listing = _Listing(place, head, decode)
     before = None if query.before is None else id_bytes(query.before)
-    found: list[Saved] = []
+    found: list[Loaded] = []
     batch = query.limit if query.limit is not None and not query.filter else _FIRST_BATCH if query.limit else None
     while query.limit is None or len(found) < query.limit:
         rows = yield Query("step_list", (place.tenant, head.line, before, -1 if batch is None else batch))
         if not rows:
             break
         wanted = [(branch, seq) for branch, seq, _, _ in rows]
-        first = {}
+        first: dict[int, tuple[int, int]] = {}
         for branch, seq, key_seq, _ in rows:
             low, high = first.get(branch, (key_seq, seq))
             first[branch] = (min(low, key_seq), max(high, seq))
@@ -57,7 +54,7 @@ def read_history(place: Place, query: HistoryQuery, decode: Decode) -> Steps[lis
         for position in wanted:
             metadata = listing.entries[position].metadata
             if all(metadata.get(key) == value for key, value in query.filter.items()):
-                found.append((yield from listing.saved(position)))
+                found.append((yield from listing.loaded(position)))
         before = rows[-1][3]
         if batch is None or len(rows) < batch:
             break
@@ -93,32 +90,15 @@ class _Listing:
                 log.advance(replay, row, record)
                 if row.position in wanted:
                     state = replay.state()
-                    self.entries[row.position] = Entry(
-                        state, row.position, decode_metadata(state, self._decode), decoded.values()
-                    )
+                    self.entries[row.position] = Entry(state, decode_metadata(state, self._decode), decoded.values())
 
-    def saved(self, position: Position) -> Steps[Saved]:
-        """One checkpoint as the engine reads it."""
+    def loaded(self, position: Position) -> Steps[Loaded]:
+        """One checkpoint of the listing."""
         entry = self.entries[position]
-        state = entry.state
-        assert state.id is not None, "a stored step has an id"
-        parent = yield from self._parent_id(position)
+        parent_id = yield from self._parent_id(position)
         pending = yield from self._pending(position)
-        return Saved(
-            checkpoint_id=id_text(state.id),
-            parent_id=None if parent is None else id_text(parent),
-            created_at=timestamp(state.created_at),
-            metadata=entry.metadata,
-            values=entry.values,
-            versions=dict(state.versions),
-            seen={node: dict(versions) for node, versions in state.seen.items()},
-            updated=None if state.updated is None else tuple(state.updated),
-            pending=[decode_task(task, self._decode) for task in pending],
-            owner=id_text(state.owner) if state.owner else "",
-            ns=self._place.ns,
-            is_head=position == self._head.position,
-            position=position,
-        )
+        is_tip = position == self._head.position
+        return Loaded(self._place, entry.state, position, parent_id, pending, is_tip, entry.metadata, entry.values)
 
     def _parent_id(self, position: Position) -> Steps[bytes | None]:
         branch, seq = position

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from clew import _failpoints
 from clew.errors import CorruptRecordError, ThreadConflictError
+from clew.serde.compress import pack, unpack
 from clew.storage.query import Query, Row, Steps
 from clew.storage.records import Spills, StepRecord, TaskRecord, unpack_step, unpack_task
 from clew.storage.state import Replay, State
@@ -159,13 +160,15 @@ def write_step(place: Place, line: int, epoch: tuple[int, int], step: NewStep) -
     """Append a step or begin a branch, moving the head; `epoch` is the one expected and the one to set."""
     row = step.row
     before = step.expected or (0, 0)
+    # A difference takes its keyframe from the head row: pruning may have moved it since the cursor was loaded.
+    key_seq = row.key_seq if row.key_seq == row.seq else None
     moved = yield Query(
         "head_move",
         (
             epoch[1],
             row.branch,
             row.seq,
-            row.key_seq,
+            key_seq,
             row.branch,
             step.since,
             row.checkpoint_id,
@@ -181,7 +184,7 @@ def write_step(place: Place, line: int, epoch: tuple[int, int], step: NewStep) -
     if not moved[0][0]:
         raise conflict(place)
     _failpoints.hit("commit.statement")
-    yield Query("step_add", (place.tenant, line, *row))
+    yield Query("step_add", (place.tenant, line, *row[:2], key_seq, *row[3:]))
     if step.origin is not None:
         yield Query("fork_add", (place.tenant, line, row.branch, *step.origin))
     yield Query("pending_clear", (place.tenant, line, row.branch, row.seq - 1))
@@ -201,7 +204,7 @@ def write_pending(
 def write_spills(place: Place, spills: Spills) -> Steps[None]:
     """Keep leaves by their content, once per thread."""
     for hash, content in spills.items():
-        yield Query("spill_add", (place.tenant, place.thread, hash, content))
+        yield Query("spill_add", (place.tenant, place.thread, hash, pack(content)))
 
 
 # Reading
@@ -263,7 +266,9 @@ def read_spills(place: Place, hashes: Iterable[bytes]) -> Steps[dict[bytes, byte
     spilled: dict[bytes, bytes] = {}
     for hash in hashes:
         rows: list[Row] = yield Query("spill_read", (place.tenant, place.thread, hash))
-        spilled[hash] = rows[0][0] if rows else b""
+        if not rows:
+            raise CorruptRecordError(f"thread {place.thread!r} misses a large value that a stored step refers to")
+        spilled[hash] = unpack(rows[0][0])
     return spilled
 
 

@@ -113,7 +113,7 @@ class MemoryTables:
         new_epoch: int,
         branch: int,
         seq: int,
-        key_seq: int,
+        key_seq: int | None,
         top: int,
         since: int,
         last_id: bytes,
@@ -130,6 +130,7 @@ class MemoryTables:
         if head is None or head[0] != epoch or head[1] != old_branch or head[2] != old_seq:
             return [(0,)]
         top = max(top, head[4])
+        key_seq = head[3] if key_seq is None else key_seq
         moved = [new_epoch, branch, seq, key_seq, top, since, last_id, root_branch, root_seq, updated_at, head[10]]
         self._set(self._heads, line, moved)
         return [(1,)]
@@ -139,6 +140,7 @@ class MemoryTables:
     def _do_step_add(
         self, tenant: str, line: int, branch: int, seq: int, key_seq: int, id: bytes, *rest: Any
     ) -> list[Row]:
+        key_seq = self._heads[line][3] if key_seq is None else key_seq
         self._set(self._steps[line], (branch, seq), (branch, seq, key_seq, id, *rest))
         self._set(self._ids[line], id, (branch, seq))
         return [(1,)]
@@ -204,6 +206,129 @@ class MemoryTables:
     def _do_spill_read(self, tenant: str, thread: str, hash: bytes) -> list[Row]:
         body = self._spill.get((tenant, thread), {}).get(hash)
         return [] if body is None else [(body,)]
+
+    # maintenance
+
+    def _do_head_list(self, tenant: str, thread: str) -> list[Row]:
+        places = sorted(place for place in self._places if place[:2] == (tenant, thread))
+        return [(line, place[2], *self._tip(line)) for place in places if (line := self._places[place])]
+
+    def _do_head_place(self, tenant: str, line: int) -> list[Row]:
+        head = self._heads.get(line)
+        return [] if head is None else [(*head[10][1:], *self._tip(line))]
+
+    def _do_head_reset(self, *params: Any) -> list[Row]:
+        branch, seq, key_seq, top, since, root_branch, root_seq, _, line = params
+        head = self._heads[line]
+        moved = [head[0], branch, seq, key_seq, top, since, head[6], root_branch, root_seq, *head[9:]]
+        self._set(self._heads, line, moved)
+        return [(1,)]
+
+    def _do_head_branch(self, top: int, tenant: str, line: int) -> list[Row]:
+        head = self._heads[line]
+        self._set(self._heads, line, [*head[:4], max(head[4], top), *head[5:]])
+        return [(1,)]
+
+    def _do_head_drop(self, tenant: str, line: int) -> list[Row]:
+        head = self._heads[line]
+        self._delete(self._places, head[10])
+        for table in (self._steps, self._ids, self._forks, self._pending):
+            self._delete(table, line)
+        return [(self._delete(self._heads, line),)]
+
+    def _do_head_copy(self, tenant: str, line: int, source: int) -> list[Row]:
+        head = self._heads[line]
+        self._set(self._heads, line, [head[0], *self._heads[source][1:10], head[10]])
+        return [(1,)]
+
+    def _do_step_rows(self, tenant: str, line: int) -> list[Row]:
+        rows = sorted(self._steps[line].values(), key=lambda row: row[:2])
+        return [(*row[:4], row[6], row[7]) for row in rows]
+
+    def _do_step_rewrite(self, key_seq: int, body: bytes, tenant: str, line: int, branch: int, seq: int) -> list[Row]:
+        row = self._steps[line][branch, seq]
+        self._set(self._steps[line], (branch, seq), (*row[:2], key_seq, *row[3:8], body))
+        return [(1,)]
+
+    def _do_step_rekey(self, key_seq: int, tenant: str, line: int, branch: int, first: int, last: int) -> list[Row]:
+        for seq in range(first, last + 1):
+            row = self._steps[line].get((branch, seq))
+            if row is not None:
+                self._set(self._steps[line], (branch, seq), (*row[:2], key_seq, *row[3:]))
+        return [(1,)]
+
+    def _do_step_drop(self, tenant: str, line: int, branch: int, seq: int) -> list[Row]:
+        self._delete(self._ids[line], self._steps[line][branch, seq][3])
+        return [(self._delete(self._steps[line], (branch, seq)),)]
+
+    def _do_step_drop_all(self, tenant: str, line: int) -> list[Row]:
+        self._set(self._steps, line, {})
+        self._set(self._ids, line, {})
+        return [(1,)]
+
+    def _do_step_copy(self, tenant: str, line: int, source: int) -> list[Row]:
+        self._set(self._steps, line, dict(self._steps[source]))
+        self._set(self._ids, line, dict(self._ids[source]))
+        return [(1,)]
+
+    def _do_run_steps(self, tenant: str, run_id: bytes) -> list[Row]:
+        return [(line, *row[:2]) for line, steps in self._steps.items() for row in steps.values() if row[6] == run_id]
+
+    def _do_fork_drop_all(self, tenant: str, line: int) -> list[Row]:
+        self._set(self._forks, line, {})
+        return [(1,)]
+
+    def _do_fork_copy(self, tenant: str, line: int, source: int) -> list[Row]:
+        self._set(self._forks, line, dict(self._forks[source]))
+        return [(1,)]
+
+    def _do_pending_list(self, tenant: str, line: int) -> list[Row]:
+        return [
+            (*position, task_id, *row)
+            for position, tasks in self._pending[line].items()
+            for task_id, row in tasks.items()
+        ]
+
+    def _do_pending_drop_all(self, tenant: str, line: int) -> list[Row]:
+        self._set(self._pending, line, {})
+        return [(1,)]
+
+    def _do_pending_copy(self, tenant: str, line: int, source: int) -> list[Row]:
+        self._set(self._pending, line, {position: dict(tasks) for position, tasks in self._pending[source].items()})
+        return [(1,)]
+
+    def _do_spill_list(self, tenant: str, thread: str) -> list[Row]:
+        return [(hash,) for hash in self._spill.get((tenant, thread), {})]
+
+    def _do_spill_drop(self, tenant: str, thread: str, hash: bytes) -> list[Row]:
+        return [(self._delete(self._spill[tenant, thread], hash),)]
+
+    def _do_spill_drop_all(self, tenant: str, thread: str) -> list[Row]:
+        return [(self._delete(self._spill, (tenant, thread)),)]
+
+    def _do_spill_copy(self, tenant: str, thread: str, source: str) -> list[Row]:
+        self._set(self._spill, (tenant, thread), dict(self._spill.get((tenant, source), {})))
+        return [(1,)]
+
+    def _do_thread_names(self, tenant: str) -> list[Row]:
+        return [(thread,) for thread in sorted({place[1] for place in self._places if place[0] == tenant})]
+
+    def _do_thread_list(self, tenant: str) -> list[Row]:
+        found: list[Row] = []
+        for (thread,) in self._do_thread_names(tenant):
+            lines = [self._places[place] for place in self._places if place[:2] == (tenant, thread)]
+            steps = [row for line in lines for row in self._steps[line].values()]
+            root = self._places.get((tenant, thread, ""))
+            if steps:
+                times = [row[7] for row in steps]
+                used = sum(bool(self._steps[line]) for line in lines)
+                rooted = 0 if root is None else len(self._steps[root])
+                found.append((thread, rooted, len(steps), used, min(times), max(times)))
+        return sorted(found, key=lambda row: (-row[5], row[0]))
+
+    def _tip(self, line: int) -> tuple[int, int, int]:
+        head = self._heads[line]
+        return head[1], head[2], head[4]
 
 
 def _id(row: Row) -> bytes:

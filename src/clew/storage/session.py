@@ -16,10 +16,12 @@ from clew.ids import id_bytes, id_text, new_checkpoint_id
 from clew.protocols import Committed, HistoryQuery, Saved, Step, TaskWrites
 from clew.serde import Codec
 from clew.storage import encode, log
+from clew.storage.heads import read_checkpoint
 from clew.storage.history import read_history
+from clew.storage.loaded import Loaded, saved
 from clew.storage.log import Expected, Head, NewStep, Place, Position, StepRow
 from clew.storage.query import Steps
-from clew.storage.records import Spills, TaskRecord, pack_step, pack_task
+from clew.storage.records import Spills, pack_step, pack_task
 from clew.storage.state import EMPTY, State
 
 if TYPE_CHECKING:
@@ -123,10 +125,10 @@ class LogCursor:
         With `opaque`, values of unknown types are given as `clew.serde.Opaque` instead of refused.
         """
 
-        def steps() -> Steps[_Loaded | None]:
+        def steps() -> Steps[Loaded | None]:
             return self._load(None if checkpoint_id is None else id_bytes(checkpoint_id), from_ns)
 
-        def finish(loaded: _Loaded | None) -> Saved | None:
+        def finish(loaded: Loaded | None) -> Saved | None:
             return None if loaded is None else self._saved(loaded, opaque=opaque)
 
         return LogOp(self._session, steps, kind="read", finish=finish)
@@ -135,10 +137,13 @@ class LogCursor:
         """List checkpoints, newest first; see `clew.protocols.Cursor.history`."""
         codec = self._session.codec
 
-        def steps() -> Steps[list[Saved]]:
-            return read_history(self._place, query, lambda data: codec.decode(data, opaque=opaque))
+        def decode(data: bytes) -> Any:
+            return codec.decode(data, opaque=opaque)
 
-        return LogOp(self._session, steps, kind="read", finish=list)
+        def finish(listed: list[Loaded]) -> list[Saved]:
+            return [saved(loaded, decode) for loaded in listed]
+
+        return LogOp(self._session, lambda: read_history(self._place, query, decode), kind="read", finish=finish)
 
     # Writing
 
@@ -189,7 +194,7 @@ class LogCursor:
 
     # What operations do when they run
 
-    def _load(self, checkpoint_id: bytes | None, from_ns: str | None) -> Steps[_Loaded | None]:
+    def _load(self, checkpoint_id: bytes | None, from_ns: str | None) -> Steps[Loaded | None]:
         session = self._session
         head = yield from log.read_head(self._place)
         self._note_head(head)
@@ -212,7 +217,7 @@ class LogCursor:
             if row is None:
                 raise self._missing(checkpoint_id, source)
             position = row.position
-        loaded = yield from self._read(source, source_head, position, row)
+        loaded = yield from read_checkpoint(session.saver.heads, source, source_head, position, row)
         if source is self._place:
             self._stand_on(loaded.state, position)
             self._tip = None if head is None else head.position
@@ -222,30 +227,6 @@ class LogCursor:
         if self.ns == "" and source is self._place:
             yield from self._note_root(position)
         return loaded
-
-    def _read(self, source: Place, head: Head, position: Position, row: StepRow | None) -> Steps[_Loaded]:
-        """The state at a position with what is pending behind it; from the cache of heads where that is true."""
-        is_tip = position == head.position
-        state = self._session.saver.heads.get(source, head.line, position, head.last_id) if is_tip else None
-        if state is None:
-            branch, seq = position
-            first = head.key_seq if is_tip else (row.key_seq if row is not None else None)
-            if first is None:
-                at = yield from log.read_chain(source, head.line, branch, seq, seq)
-                first = at[0].key_seq
-            rows = yield from log.read_chain(source, head.line, branch, first, seq)
-            log.check_chain(source, rows, first, seq)
-            state = yield from log.replay_rows(source, rows)
-            if is_tip:
-                self._session.saver.heads.put(source, head.line, position, state)
-        parent_id = head.parent_id if is_tip else None
-        if parent_id is None:
-            parent_id = yield from log.read_parent_id(source, head.line, position)
-        pending = yield from log.read_pending(source, head.line, position)
-        if not is_tip and not pending:
-            for child in (yield from log.read_children(source, head.line, position))[:1]:
-                pending = (yield from log.read_record(source, child)).writes
-        return _Loaded(source, state, position, parent_id, pending, is_tip)
 
     def _commit(self, step: NewStep, claiming: _Claim | None, *, makes_line: bool) -> Steps[None]:
         session, place = self._session, self._place
@@ -420,16 +401,16 @@ class LogCursor:
         if line is not None:
             self._session.saver.heads.put(self._place, line, position, state)
 
-    def _saved(self, loaded: _Loaded, *, opaque: bool) -> Saved:
-        codec, state = self._session.codec, loaded.state
+    def _saved(self, loaded: Loaded, *, opaque: bool) -> Saved:
+        codec = self._session.codec
 
         def decode(data: bytes) -> Any:
             return codec.decode(data, opaque=opaque)
 
         try:
-            return _saved(loaded, state, decode)
+            return saved(loaded, decode)
         except StorageError as error:
-            error.add_note(f"in checkpoint {id_text(state.id or b'')} of thread {self._place.thread!r}")
+            error.add_note(f"in checkpoint {id_text(loaded.id)} of thread {self._place.thread!r}")
             raise
 
     def _missing(self, checkpoint_id: bytes, place: Place) -> CheckpointNotFoundError:
@@ -438,32 +419,3 @@ class LogCursor:
             f"thread {place.thread!r} has no checkpoint {id_text(checkpoint_id)!r}{where}",
             hint="list the thread's checkpoints with get_state_history",
         )
-
-
-@dataclass(slots=True)
-class _Loaded:
-    place: Place
-    state: State
-    position: Position
-    parent_id: bytes | None
-    pending: list[TaskRecord]
-    is_tip: bool
-
-
-def _saved(loaded: _Loaded, state: State, decode: Callable[[bytes], Any]) -> Saved:
-    assert state.id is not None, "a stored step has an id"
-    return Saved(
-        checkpoint_id=id_text(state.id),
-        parent_id=None if loaded.parent_id is None else id_text(loaded.parent_id),
-        created_at=encode.timestamp(state.created_at),
-        metadata=encode.decode_metadata(state, decode),
-        values=encode.decode_values(state, decode),
-        versions=dict(state.versions),
-        seen={node: dict(versions) for node, versions in state.seen.items()},
-        updated=None if state.updated is None else tuple(state.updated),
-        pending=[encode.decode_task(task, decode) for task in loaded.pending],
-        owner=id_text(state.owner) if state.owner else "",
-        ns=loaded.place.ns,
-        is_head=loaded.is_tip,
-        position=loaded.position,
-    )

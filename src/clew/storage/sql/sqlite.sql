@@ -27,13 +27,14 @@ select 1 from clew_head where tenant = ? and line = ? and epoch = ?
 
 -- name: head_move
 update clew_head
-   set epoch = ?, branch = ?, seq = ?, key_seq = ?, top_branch = max(top_branch, ?), since = ?, last_id = ?,
+   set epoch = ?, branch = ?, seq = ?, key_seq = coalesce(?, key_seq), top_branch = max(top_branch, ?), since = ?,
+       last_id = ?,
        root_branch = ?, root_seq = ?, updated_at = ?
  where tenant = ? and line = ? and epoch = ? and branch = ? and seq = ?
 
 -- name: step_add
 insert into clew_step (tenant, line, branch, seq, key_seq, checkpoint_id, root_branch, root_seq, run_id, created_at, body)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+values (?1, ?2, ?3, ?4, coalesce(?5, (select key_seq from clew_head where line = ?2)), ?6, ?7, ?8, ?9, ?10, ?11)
 
 -- name: step_chain
 select branch, seq, key_seq, checkpoint_id, root_branch, root_seq, run_id, created_at, body
@@ -81,3 +82,94 @@ insert into clew_spill (tenant, thread, hash, body) values (?, ?, ?, ?) on confl
 
 -- name: spill_read
 select body from clew_spill where tenant = ? and thread = ? and hash = ?
+
+-- Maintenance
+
+-- name: head_list
+select line, ns, branch, seq, top_branch from clew_head where tenant = ? and thread = ? order by ns
+
+-- name: head_place
+select thread, ns, branch, seq, top_branch from clew_head where tenant = ? and line = ?
+
+-- name: head_reset
+update clew_head
+   set branch = ?, seq = ?, key_seq = ?, top_branch = ?, since = ?, root_branch = ?, root_seq = ?
+ where tenant = ? and line = ?
+
+-- name: head_branch
+update clew_head set top_branch = max(top_branch, ?) where tenant = ? and line = ?
+
+-- name: head_drop
+delete from clew_head where tenant = ? and line = ?
+
+-- name: head_copy
+update clew_head
+   set (branch, seq, key_seq, top_branch, since, last_id, root_branch, root_seq, updated_at) =
+       (select branch, seq, key_seq, top_branch, since, last_id, root_branch, root_seq, updated_at
+          from clew_head where tenant = ?1 and line = ?3)
+ where tenant = ?1 and line = ?2
+
+-- name: step_rows
+select branch, seq, key_seq, checkpoint_id, run_id, created_at
+  from clew_step where tenant = ? and line = ? order by branch, seq
+
+-- name: step_rewrite
+update clew_step set key_seq = ?, body = ? where tenant = ? and line = ? and branch = ? and seq = ?
+
+-- name: step_rekey
+update clew_step set key_seq = ? where tenant = ? and line = ? and branch = ? and seq between ? and ?
+
+-- name: step_drop
+delete from clew_step where tenant = ? and line = ? and branch = ? and seq = ?
+
+-- name: step_drop_all
+delete from clew_step where tenant = ? and line = ?
+
+-- name: step_copy
+insert into clew_step (tenant, line, branch, seq, key_seq, checkpoint_id, root_branch, root_seq, run_id, created_at, body)
+select tenant, ?2, branch, seq, key_seq, checkpoint_id, root_branch, root_seq, run_id, created_at, body
+  from clew_step where tenant = ?1 and line = ?3 order by branch, seq
+
+-- name: run_steps
+select line, branch, seq from clew_step where tenant = ? and run_id = ?
+
+-- name: fork_drop_all
+delete from clew_fork where tenant = ? and line = ?
+
+-- name: fork_copy
+insert into clew_fork (tenant, line, branch, parent_branch, parent_seq)
+select tenant, ?2, branch, parent_branch, parent_seq from clew_fork where tenant = ?1 and line = ?3
+
+-- name: pending_list
+select branch, seq, task_id, epoch, body from clew_pending where tenant = ? and line = ?
+
+-- name: pending_drop_all
+delete from clew_pending where tenant = ? and line = ?
+
+-- name: pending_copy
+insert into clew_pending (tenant, line, branch, seq, task_id, epoch, body)
+select tenant, ?2, branch, seq, task_id, epoch, body from clew_pending where tenant = ?1 and line = ?3
+
+-- name: spill_list
+select hash from clew_spill where tenant = ? and thread = ?
+
+-- name: spill_drop
+delete from clew_spill where tenant = ? and thread = ? and hash = ?
+
+-- name: spill_drop_all
+delete from clew_spill where tenant = ? and thread = ?
+
+-- name: spill_copy
+insert into clew_spill (tenant, thread, hash, body)
+select tenant, ?2, hash, body from clew_spill where tenant = ?1 and thread = ?3
+
+-- name: thread_names
+select distinct thread from clew_head where tenant = ? order by thread
+
+-- name: thread_list
+select head.thread, sum(head.ns = ''), count(*), count(distinct head.line), min(step.created_at), max(step.created_at)
+  from clew_head as head
+  join clew_step as step on step.tenant = head.tenant and step.line = head.line
+ where head.tenant = ?
+ group by head.thread
+ order by max(step.created_at) desc, head.thread
