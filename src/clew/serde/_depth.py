@@ -3,7 +3,7 @@
 The native decoder recurses up to about a thousand containers per call and needs some 500 bytes of C stack for each.
 Extension payloads are decoded by calls inside that call, so without a bound the two multiply and overflow the stack
 (measured: 16 payloads of 1,000 levels crash an 8 MB stack). Therefore the first `FREE_LEVELS` payload levels may nest
-as deeply as the native decoder allows, and each further one only `NARROW_NESTING` containers.
+as deeply as the native decoder allows, and each further one only `NARROW_NESTING` containers; then 4 MB suffice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 MAX_LEVELS: Final = 100
-FREE_LEVELS: Final = 4
+FREE_LEVELS: Final = 3
 NARROW_NESTING: Final = 32
 
 # Bytes after the marker: the width of a length field, or the size of a fixed value.

@@ -49,9 +49,9 @@ def rewrite(value: Any, pack: Pack, extend: Callable[[Any], object], depth: int 
 
     `extend(value)` gives the extension for any type that is not plain.
     """
-    if depth > MAX_NESTING:
-        raise TooDeep(f"a value nested more than {MAX_NESTING} containers deep, or containing itself, cannot be stored")
     kind = type(cast("object", value))
+    if depth >= MAX_NESTING and (kind is list or kind is dict):
+        raise TooDeep(f"a value nests more than {MAX_NESTING} lists and dicts, or contains itself")
     if kind is str:
         return value if is_unicode(value) else ormsgpack.Ext(rules.TEXT, pack(value.encode("utf-8", "surrogatepass")))
     if kind is list:

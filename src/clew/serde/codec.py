@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn, cast
 import ormsgpack
 
 from clew import errors
-from clew.serde import rules
+from clew.serde import own, rules
 from clew.serde._depth import FREE_LEVELS, MAX_LEVELS, is_narrow
 from clew.serde._explain import locate
 from clew.serde._plain import BIN8, BIN16, BIN32, OPTIONS, dict_from_pairs, holds_buffer, rewrite
@@ -149,9 +149,14 @@ class Codec:
     def _find_writer(self, cls: type) -> Rule:
         from clew.serde import exceptions, standard  # late: they import a dozen modules, needed once a value has them
 
-        if (shape := self.types.shape_of(cls)) is not None:
+        rule = standard.writers(self.types).get(cls) or exceptions.closed_writer(cls)
+        if rule is not None:
+            return rule
+        shape = own.types().shape_of(cls) if cls.__module__.startswith("clew.") else None
+        shape = shape or self.types.shape_of(cls)
+        if shape is not None:
             return shape.rule
-        rule = standard.writers(self.types).get(cls) or exceptions.writer(cls) or _foreign_writer(cls)
+        rule = exceptions.open_writer(cls) or _foreign_writer(cls)
         if rule is None:
             raise Refused(
                 f"a value of type {type_name(cls)!r} cannot be stored",
@@ -172,7 +177,9 @@ class Codec:
 
     def _restore_named(self, content: Any) -> Any:
         name = content[0]
-        shape = self.types.shape_named(name) if type(name) is str else None
+        shape = None
+        if type(name) is str:
+            shape = (own.types() if name.startswith(own.PREFIX) else self.types).shape_named(name)
         if shape is None:
             short = str(name).rpartition(":")[2]
             raise Refused(
@@ -228,8 +235,7 @@ class _Level:
 
     def pack_exactly(self, value: Any) -> bytes:
         """Like `pack`, by a walk that sees what the native encoder cannot; slow."""
-        following = self.next
-        plain = rewrite(value, following.pack_exactly, lambda part: self._extension(part, following.pack_exactly))
+        plain = rewrite(value, self._pack_below_exactly, lambda part: self._extension(part, self._pack_below_exactly))
         try:
             data = _packb(plain, None, OPTIONS)
         except TypeError as error:
@@ -249,10 +255,16 @@ class _Level:
 
     def _write(self, value: Any) -> Any:
         try:
-            return self._extension(value, (self._next or self.next).pack)
+            return self._extension(value, self._pack_below)
         except BaseException as error:
             _thrown.error = error
             raise
+
+    def _pack_below(self, value: Any) -> bytes:
+        return (self._next or self.next).pack(value)
+
+    def _pack_below_exactly(self, value: Any) -> bytes:
+        return self.next.pack_exactly(value)
 
     def _extension(self, value: Any, pack: Callable[[Any], bytes]) -> Any:
         cls = type(cast("object", value))
@@ -274,7 +286,7 @@ class _Level:
         try:
             return self._restored(code, payload)
         except Refused:
-            return Opaque(code, self._described(code, payload), payload)
+            return Opaque(code, _described(code, payload), payload)
         except BaseException as error:
             _thrown.error = error
             raise
@@ -289,26 +301,23 @@ class _Level:
         except (Refused, RecursionError):
             raise
         except Exception as error:
-            name = self._described(code, payload)
+            name = _described(code, payload)
             raise Refused(f"a stored value of type {name!r} cannot be restored: {error}") from error
-
-    def _described(self, code: int, payload: bytes) -> str:
-        """The type name in a named payload, or the code, for messages."""
-        try:
-            content = self.next.unpack(payload)
-        except Refused:
-            content = None
-        match content:
-            case [str(name), *_] if code == rules.NAMED:
-                return name
-            case _:
-                return f"code {code}"
 
     def _bounded(self, data: bytes) -> bytes:
         """`data`, if the level that will decode it allows its nesting."""
         if self._number > FREE_LEVELS and not is_narrow(data):
             raise TooDeep("a value nests too many lists or dicts below too many objects or tuples")
         return data
+
+
+def _described(code: int, payload: bytes) -> str:
+    """The type name in a named payload, or the code, for messages; read without decoding what follows it."""
+    if code == rules.NAMED and len(payload) > 2 and 0x91 <= payload[0] <= 0x9F:
+        start, length = (3, payload[2]) if payload[1] == 0xD9 else (2, payload[1] & 0x1F)
+        if payload[1] == 0xD9 or 0xA0 <= payload[1] < 0xC0:
+            return payload[start : start + length].decode("utf-8", "replace")
+    return f"code {code}"
 
 
 def _foreign_writer(cls: type) -> Rule | None:

@@ -36,11 +36,14 @@ class StoredError(Exception):
         return f"{self.type_name}: {self.message}" if self.message else self.type_name
 
 
-def writer(cls: type) -> Rule | None:
-    """The rule for an exception class, or None if `cls` is not one."""
-    if not issubclass(cls, BaseException):
-        return None
-    return readers()[rules.EXCEPTION if _closed_name(cls) else rules.STORED_ERROR]
+def closed_writer(cls: type) -> Rule | None:
+    """The rule for an exception class that comes back as itself, or None if `cls` is not one."""
+    return readers()[rules.EXCEPTION] if issubclass(cls, BaseException) and _closed_name(cls) else None
+
+
+def open_writer(cls: type) -> Rule | None:
+    """The rule for any other exception class, whose instances become records; None if `cls` is not one."""
+    return readers()[rules.STORED_ERROR] if issubclass(cls, BaseException) else None
 
 
 @cache

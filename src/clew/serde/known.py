@@ -1,7 +1,7 @@
 """Which classes a graph's annotations make known.
 
-Every class that is reachable: the annotation itself, the arguments of generics and unions, the fields of TypedDicts,
-dataclasses, pydantic models, named tuples and annotated classes, and of their bases, recursively. A subclass is not
+Every class that is reachable: the annotation itself, the arguments of generics and unions, the own and inherited
+fields of TypedDicts, dataclasses, pydantic models, named tuples and annotated classes, recursively. A subclass is not
 reachable through its base: a field annotated `Shape` does not make `Circle` known, since any module could define one
 later and the set would not be closed. Write `Circle | Square`, or register the subclasses.
 """
@@ -17,7 +17,8 @@ from typing import Any, Final, ForwardRef, NewType, TypeVar, cast
 
 # Classes of these modules are known anyway, or are not for storing.
 _SKIPPED: Final = frozenset(
-    {"builtins", "typing", "typing_extensions", "types", "abc", "collections", "collections.abc"}
+    {"abc", "builtins", "collections", "collections.abc", "datetime", "decimal", "enum", "fractions", "ipaddress"}
+    | {"pathlib", "re", "types", "typing", "typing_extensions", "uuid", "zoneinfo"}
 )
 _SKIPPED_PACKAGES: Final = frozenset({"langchain_core", "numpy", "pydantic", "pydantic_core"})
 
@@ -50,13 +51,12 @@ def _is_skipped(cls: type) -> bool:
 
 
 def _class_parts(cls: type) -> Iterator[Any]:
-    """The annotations a class consists of: its fields' and its bases'."""
+    """The annotations a class consists of: its own and inherited fields', and the arguments of generic bases."""
     yield from _hints(cls)
     for field in getattr(cls, "__pydantic_fields__", {}).values():
         yield field.annotation
-    yield from getattr(cls, "__orig_bases__", ())
-    if not hasattr(cls, "__pydantic_fields__") and not typing.is_typeddict(cls):
-        yield from (base for base in cls.__bases__ if base is not object)
+    for base in getattr(cls, "__orig_bases__", ()):
+        yield from typing.get_args(base)
 
 
 def _form_parts(annotation: Any, module: ModuleType | None) -> Iterator[Any]:
@@ -93,13 +93,13 @@ def _hints(cls: type) -> list[Any]:
     try:
         return list(typing.get_type_hints(cls, include_extras=True).values())
     except Exception:  # a name that exists only for type checkers, or any failure of user code in an annotation
-        own: dict[str, Any] = inspect.get_annotations(cls)
-        module = sys.modules.get(cls.__module__)
-        return [
-            part
-            for item in own.values()
-            for part in (_resolved(item, module, cls) if isinstance(item, str) else [item])
-        ]
+        return [part for parent in cls.__mro__ for part in _own_hints(parent)]
+
+
+def _own_hints(cls: type) -> Iterator[Any]:
+    module = sys.modules.get(cls.__module__)
+    for item in inspect.get_annotations(cls).values():
+        yield from _resolved(item, module, cls) if isinstance(item, str) else [item]
 
 
 def _resolved(text: str, module: ModuleType | None, cls: type | None = None) -> list[Any]:

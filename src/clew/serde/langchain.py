@@ -115,7 +115,8 @@ def _model_rule(code: int, cls: Any) -> Rule:
         is_ordinary = value.__pydantic_fields_set__ == stored.keys() and len(own) == len(plan)
         if is_ordinary and not value.__pydantic_extra__ and value.__pydantic_private__ is None:
             return stored
-        return [stored, _peculiarities(value, stored, usual)]
+        peculiar = _peculiarities(value, stored, usual)
+        return [stored, peculiar] if peculiar else stored
 
     def restore(content: Any) -> Any:
         stored: dict[str, Any] = content
