@@ -1,4 +1,4 @@
-"""What the engine asks of a driver, and what a driver tells the engine. A closed set: `match` on it ends in assert_never.
+"""What the engine asks of a driver, and what a driver tells the engine. A closed set.
 
 Replies: Load gives `Saved | None`; Commit gives `Stamp`; Wait gives a list of events, at least one; LookUp gives a
 dict of task id to writes; all others give None.
@@ -101,10 +101,11 @@ class Remember:
 
 @dataclass(slots=True)
 class Emit:
-    """Show something to whoever streams this run."""
+    """Show something to whoever streams this run; `step` is the superstep it belongs to."""
 
     mode: str
     data: Any
+    step: int = 0
 
 
 Effect = Load | Commit | Claim | SaveWrites | Flush | Start | Wait | Cancel | Resolve | LookUp | Remember | Emit

@@ -85,7 +85,7 @@ def _with_input(
     if NULL_TASK_ID in pending:
         state = with_null_writes(program, state, pending[NULL_TASK_ID])
     place = Place(request.ns, 0)
-    dropped = [Writes(task.name, (), task.triggers) for task in plan(program, state, place).values()]
+    dropped = [Writes(task.name, (), task.triggers) for task in plan(program, state, place, has_inputs=False).values()]
     applied = apply(program, state, [*dropped, Writes(INPUT, writes)])
     state = applied.state
     state.step += 1
@@ -117,7 +117,7 @@ class _Continue:
         is_superseded = (is_addressed and not saved.is_head) or request.from_ns is not None
         is_travel = is_addressed and not has_answers
         forks = is_superseded or (is_travel and saved.metadata.get("source") not in ("update", "fork"))
-        old_tasks = plan(self.program, self.state, Place(request.from_ns or request.ns, 0))
+        old_tasks = plan(self.program, self.state, Place(request.from_ns or request.ns, 0), has_inputs=False)
         answers, offered = self._answers(old_tasks)
         news = list(command_writes(self.program, self.command)) if self.command is not None else []
         if self.command is not None and self.command.resume is None and not news:
@@ -217,7 +217,9 @@ class _Continue:
     def _moved_answers(self, state: State, old_tasks: Iterable[Task], answers: Mapping[str, Any]) -> Steps[Pending]:
         moved: Pending = {}
         saving: list[TaskWrites] = []
-        new_tasks = {task.path: task for task in plan(self.program, state, Place(self.request.ns, 0)).values()}
+        new_tasks = {
+            task.path: task for task in plan(self.program, state, Place(self.request.ns, 0), has_inputs=False).values()
+        }
         for old in old_tasks:
             new = new_tasks.get(old.path)
             stored = self.pending.get(old.id, ())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
@@ -21,6 +21,13 @@ from clew.types import CacheKey, Send
 _PUSH_TRIGGERS = (PUSH,)
 
 
+class Ticks(NamedTuple):
+    """What managed values are computed from: the superstep, and the one after which the run must have ended."""
+
+    step: int
+    stop: int
+
+
 @dataclass(slots=True)
 class Place:
     """Where a run is: its namespace, the superstep after which it must have ended, and its thread ("" without one)."""
@@ -30,10 +37,10 @@ class Place:
     thread_id: str = ""
 
 
-def plan(program: Program, state: State, place: Place, *, only: frozenset[str] | None = None) -> dict[str, Task]:
+def plan(program: Program, state: State, place: Place, *, has_inputs: bool = True) -> dict[str, Task]:
     """The tasks of the next superstep by id: sends first (in order), then triggered nodes by name.
 
-    `only` limits to nodes of these names (used to look at a state without building every input).
+    Without `has_inputs` the tasks are only to be looked at: no input is built, so no schema can refuse one.
     """
     tasks: dict[str, Task] = {}
     step = state.step + 1
@@ -44,9 +51,8 @@ def plan(program: Program, state: State, place: Place, *, only: frozenset[str] |
             if task is not None:
                 tasks[task.id] = task
     for name in _triggered(program, state):
-        if only is None or name in only:
-            task = _pulled(program, state, place, step, name)
-            tasks[task.id] = task
+        task = _pulled(program, state, place, step, name, has_inputs)
+        tasks[task.id] = task
     return tasks
 
 
@@ -88,21 +94,23 @@ def view(program: Program, state: State, node_channels: str | tuple[str, ...], p
             if channel.is_available():
                 values[name] = channel.get()
         elif name in program.managed:
-            values[name] = program.managed[name].value(step, place.stop)
+            values[name] = program.managed[name].get(Ticks(step, place.stop))
     return values
 
 
-def _pulled(program: Program, state: State, place: Place, step: int, name: str) -> Task:
+def _pulled(program: Program, state: State, place: Place, step: int, name: str, has_input: bool) -> Task:
     node = program.nodes[name]
     ns = child_ns(place.ns, name)
     id = task_id(state.checkpoint_id, ns, step, name, PULL)
-    given = view(program, state, node.channels, place, step)
-    if node.mapper is not None:
-        given = node.mapper(given)
+    given: Any = None
+    if has_input:
+        given = view(program, state, node.channels, place, step)
+        if node.mapper is not None:
+            given = node.mapper(given)
     return Task(
         id, name, (PULL, name), task_ns(ns, id), (0, name), node, given, node.triggers, step, place.stop,
-        cache_key=_cache_key(program, node, given), timeout=node.timeout, retry=node.retry or program.retry,
-        previous=_previous(state), checkpoint_id=state.checkpoint_id,
+        cache_key=_cache_key(program, node, given) if has_input else None, timeout=node.timeout, retry=node.retry or program.retry,
+        previous=_previous(state), checkpoint_id=state.checkpoint_id, state=state,
     )  # fmt: skip
 
 
@@ -115,7 +123,7 @@ def _sent(program: Program, state: State, place: Place, step: int, index: int, s
     return Task(
         id, send.node, (PUSH, index, False), task_ns(ns, id), (1, index), node, send.arg, _PUSH_TRIGGERS, step,
         place.stop, cache_key=_cache_key(program, node, send.arg), timeout=send.timeout or node.timeout,
-        retry=node.retry or program.retry, previous=_previous(state), checkpoint_id=state.checkpoint_id,
+        retry=node.retry or program.retry, previous=_previous(state), checkpoint_id=state.checkpoint_id, state=state,
     )  # fmt: skip
 
 
@@ -128,7 +136,7 @@ def plan_call(program: Program, place: Place, call: Call) -> Task:
     return Task(
         id, call.name, path, task_ns(ns, id), (2, *parent.order, call.index), call.node, call.input, _PUSH_TRIGGERS,
         parent.step, place.stop, cache_key=_call_cache_key(program, call), timeout=call.timeout,
-        retry=call.retry or program.retry, call=call, parent=parent, checkpoint_id=parent.checkpoint_id,
+        retry=call.retry or program.retry, call=call, parent=parent, checkpoint_id=parent.checkpoint_id, state=parent.state,
     )  # fmt: skip
 
 
@@ -142,7 +150,8 @@ def plan_handler(program: Program, place: Place, failed: Task, error: BaseExcept
     return Task(
         id, name, (*failed.path[:3], "node_error_handler", False), task_ns(ns, id), (*failed.order, name), node,
         failed.input, _PUSH_TRIGGERS, failed.step, place.stop, error=NodeError(failed.name, error),
-        retry=node.retry or program.retry, previous=failed.previous, checkpoint_id=failed.checkpoint_id,
+        retry=node.retry or program.retry, previous=failed.previous,
+        checkpoint_id=failed.checkpoint_id, state=failed.state,
         timeout=node.timeout,
     )  # fmt: skip
 

@@ -38,7 +38,7 @@ class Branch:
     """A user's function that chooses where to go after a node, run in the node's task with its own writes visible.
 
     `channels` is what the function reads (as `Node.channels`), `mapper` coerces it, `route` turns the choice into
-    writes (pure).
+    writes (pure). `passes_result`: a dict the node returned is visible too, under the state's fields.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Branch:
     channels: str | tuple[str, ...]
     mapper: Callable[[Any], Any] | None
     route: Callable[[Any], Sequence[Write]]
-    reads_result: bool = False
+    passes_result: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

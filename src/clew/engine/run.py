@@ -80,7 +80,7 @@ class _Run:
             is_out = self.state.step + 1 > self.place.stop
             tasks = plan(self.program, self.state, self.place)
             if "checkpoints" in request.modes and request.has_saver:
-                yield fx.Emit("checkpoints", self._checkpoint_event(tasks))
+                yield fx.Emit("checkpoints", self._checkpoint_event(tasks), self.state.step)
             if is_out:
                 yield fx.Flush(is_final=True, is_failed=True)
                 raise _out_of_steps(request)
@@ -96,7 +96,7 @@ class _Run:
             if "tasks" in request.modes:
                 for task in tasks.values():
                     if not task.node.hidden:
-                        yield fx.Emit("tasks", task_event(task, request.task_metadata))
+                        yield fx.Emit("tasks", task_event(task, request.task_metadata), task.step)
             if self.pending and request.modes:
                 yield from _show_reused(superstep)
             yield from superstep.run()
@@ -108,7 +108,8 @@ class _Run:
             yield from self._advance(superstep)
             if request.after and self._stops(request.after, tasks):
                 if "checkpoints" in request.modes and request.has_saver:
-                    yield fx.Emit("checkpoints", self._checkpoint_event(plan(self.program, self.state, self.place)))
+                    tasks = plan(self.program, self.state, self.place)
+                    yield fx.Emit("checkpoints", self._checkpoint_event(tasks), self.state.step)
                 return (yield from self._break())
 
     def _superstep(self, tasks: dict[str, Task]) -> Superstep:
@@ -116,7 +117,7 @@ class _Run:
         pending = self.pending
         superstep = Superstep(
             self.program, self.place, tasks, pending, self.request.modes, self.request.task_metadata,
-            has_cache=self.request.has_cache,
+            has_cache=self.request.has_cache, outputs=self.request.outputs,
         )  # fmt: skip
         if pending or self.entry.origins or self.entry.offered:
             for task in list(tasks.values()):
@@ -181,7 +182,7 @@ class _Run:
         self.metadata = metadata
 
     def _stops(self, nodes: All | Sequence[str], tasks: Mapping[str, Task]) -> bool:
-        """Whether a breakpoint is hit: a channel moved since the last stop, and one of the nodes is in this superstep."""
+        """Whether a breakpoint is hit: a channel moved since the last stop, and one of the nodes runs now."""
         seen = self.state.seen.get(INTERRUPT, {})
         if not any(version > seen.get(name, 0) for name, version in self.state.versions.items()):
             return False

@@ -14,6 +14,7 @@ from clew.engine.plan import Place, plan_call, plan_handler
 from clew.engine.program import Program, Write
 from clew.engine.project import output_of, task_event, task_result_event, update_event
 from clew.engine.resume import answered, given_answers
+from clew.engine.state import read
 from clew.engine.task import Task, path_text
 from clew.errors import GraphInterrupt, ParentCommand, StepTimeoutError
 from clew.protocols import TaskWrites
@@ -32,7 +33,7 @@ class Superstep:
     """
 
     __slots__ = (
-        "answered", "children", "error", "has_cache", "is_alone", "metadata", "modes", "parked", "pending", "place",
+        "children", "error", "has_cache", "is_alone", "metadata", "modes", "outputs", "parked", "pending", "place",
         "program", "running", "tasks",
     )  # fmt: skip
 
@@ -46,6 +47,7 @@ class Superstep:
         metadata: Mapping[str, Any],
         *,
         has_cache: bool,
+        outputs: str | tuple[str, ...],
     ) -> None:
         self.program = program
         self.place = place
@@ -54,6 +56,7 @@ class Superstep:
         self.modes = modes
         self.metadata = metadata
         self.has_cache = has_cache
+        self.outputs = outputs
         self.is_alone = len(tasks) == 1
         self.running: set[Task] = set()
         self.children: dict[str, Task] = {}
@@ -156,9 +159,9 @@ class Superstep:
         if "updates" in self.modes:
             yield fx.Emit("updates", {INTERRUPT: tuple(event.interrupts)})
         if "values" in self.modes:
-            yield fx.Emit("interrupts", tuple(event.interrupts))
+            yield fx.Emit("interrupts", (_values(task, self.outputs), tuple(event.interrupts)))
         if "tasks" in self.modes:
-            yield fx.Emit("tasks", task_result_event(task, writes, self.program.stream_channels))
+            yield fx.Emit("tasks", task_result_event(task, writes, self.program.stream_channels), task.step)
 
     def _fail(self, task: Task, error: BaseException) -> Steps[None]:
         for policy in task.retry:
@@ -183,14 +186,14 @@ class Superstep:
             yield fx.SaveWrites([_stored(task, [(ERROR, error)])])
             self.error = self.error or noted(error, task, self.place.thread_id)
         if "tasks" in self.modes:
-            yield fx.Emit("tasks", task_result_event(task, [(ERROR, error)], self.program.stream_channels))
+            yield fx.Emit("tasks", task_result_event(task, [(ERROR, error)], self.program.stream_channels), task.step)
 
     def _handle(self, task: Task, error: BaseException) -> Steps[None]:
         """Record that the task failed for good, durably; then run its error handler in this superstep."""
         writes: list[Write] = [(ERROR, error), (ERROR_SOURCE_NODE, task.name)]
         yield fx.SaveWrites([_stored(task, writes)], is_barrier=True)
         if "tasks" in self.modes:
-            yield fx.Emit("tasks", task_result_event(task, writes[:1], self.program.stream_channels))
+            yield fx.Emit("tasks", task_result_event(task, writes[:1], self.program.stream_channels), task.step)
         yield from self._start([self.add_handler(task, error)])
 
     def add_handler(self, task: Task, error: BaseException) -> Task:
@@ -225,7 +228,7 @@ class Superstep:
             stored = news
         task.resume, task.inside = given_answers(stored)
         if "tasks" in self.modes:
-            yield fx.Emit("tasks", task_event(task, self.metadata))
+            yield fx.Emit("tasks", task_event(task, self.metadata), task.step)
         yield from self._start([task])
 
     def _stop(self, *, is_saving: bool) -> Steps[None]:
@@ -263,16 +266,21 @@ class Superstep:
         if "updates" in self.modes and writes[0][0] != ERROR:
             yield fx.Emit(
                 "updates",
-                update_event(task.name, writes, self.program.output_channels, is_cached=task.is_cached),
+                update_event(task.name, writes, self.outputs, is_cached=task.is_cached),
             )
         if "messages" in self.modes:
             yield fx.Emit("messages", (task, writes))
         if "tasks" in self.modes and not task.is_cached:
-            yield fx.Emit("tasks", task_result_event(task, writes, self.program.stream_channels))
+            yield fx.Emit("tasks", task_result_event(task, writes, self.program.stream_channels), task.step)
 
 
 def _stored(task: Task, writes: Sequence[Write]) -> TaskWrites:
     return TaskWrites(task.id, writes, path_text(task.path[:3]), task.name)
+
+
+def _values(task: Task, outputs: str | tuple[str, ...]) -> Any:
+    assert task.state is not None
+    return read(task.state.channels, outputs)
 
 
 def _returned(writes: Sequence[Write]) -> Any:

@@ -15,6 +15,7 @@ import xxhash
 from clew._policies import CachePolicy, RetryPolicy, TimeoutPolicy
 from clew.constants import NS_END, NS_SEP
 from clew.engine.program import Node, Write
+from clew.engine.state import State
 from clew.errors import NodeError
 from clew.types import CacheKey
 
@@ -55,6 +56,7 @@ class Task:
     previous: Any = None
     parent: Task | None = None
     checkpoint_id: str = ""
+    state: State | None = None
 
 
 @dataclass(frozen=True, slots=True)

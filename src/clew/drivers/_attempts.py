@@ -1,0 +1,49 @@
+"""What both drivers share about one attempt at a task: how its end is reported, and cutting engine frames."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from types import TracebackType
+
+from clew.engine import effects as fx
+from clew.engine.task import Task
+from clew.errors import GraphInterrupt, NodeCancelledError
+from clew.types import Interrupt
+
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def ended(task: Task, error: BaseException, *, is_cancelled: bool = False) -> fx.Event:
+    """The event for a task that raised."""
+    if isinstance(error, GraphInterrupt):
+        return fx.Interrupted(task, tuple(error.interrupts))
+    if isinstance(error, BaseExceptionGroup):
+        questions = _only_interrupts(error)
+        if questions is not None:
+            return fx.Interrupted(task, questions)
+    if isinstance(error, asyncio.CancelledError):
+        if is_cancelled:
+            return fx.Cancelled(task)
+        error = NodeCancelledError(task.name)
+    return fx.Failed(task, error.with_traceback(without_engine_frames(error.__traceback__)))
+
+
+def _only_interrupts(group: BaseExceptionGroup[BaseException]) -> tuple[Interrupt, ...] | None:
+    found: list[Interrupt] = []
+    for error in group.exceptions:
+        if isinstance(error, GraphInterrupt):
+            found.extend(error.interrupts)
+        elif isinstance(error, BaseExceptionGroup) and (inner := _only_interrupts(error)) is not None:
+            found.extend(inner)
+        else:
+            return None
+    return tuple(found)
+
+
+def without_engine_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame that is not clew's own; all of it when every frame is."""
+    inner = traceback
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_HERE):
+        inner = inner.tb_next
+    return inner if inner is not None else traceback

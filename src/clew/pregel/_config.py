@@ -1,0 +1,92 @@
+"""Reading the config a user passes: merging, thread and checkpoint addressing, and what goes into metadata."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from clew._langchain import merge_callbacks
+from clew.constants import CONF, DEFAULT_RECURSION_LIMIT
+from clew.errors import InvalidUpdateError
+
+Config = Mapping[str, Any]
+_NOT_METADATA = frozenset(
+    (
+        "thread_id",
+        "checkpoint_id",
+        "checkpoint_ns",
+        "checkpoint_map",
+        "langgraph_step",
+        "langgraph_node",
+        "langgraph_triggers",
+        "langgraph_path",
+        "langgraph_checkpoint_ns",
+    )
+)
+
+
+def merged(*configs: Config | None) -> dict[str, Any]:
+    """One config of several, later ones first in precedence; metadata, tags, callbacks and configurable are joined."""
+    result: dict[str, Any] = {}
+    for config in configs:
+        if not config:
+            continue
+        for key, value in config.items():
+            if value is None:
+                continue
+            if key in ("metadata", CONF) and isinstance(value, Mapping):
+                result[key] = {**result.get(key, {}), **value}
+            elif key == "tags":
+                result[key] = [*result.get(key, ()), *(tag for tag in value if tag not in result.get(key, ()))]
+            elif key == "callbacks":
+                result[key] = merge_callbacks(result.get(key), value)
+            else:
+                result[key] = value
+    return result
+
+
+def recursion_limit(config: Config) -> int:
+    """The number of supersteps a run may take; at least 1."""
+    limit = config.get("recursion_limit")
+    if limit is None:
+        limit = int(
+            os.environ.get("CLEW_DEFAULT_RECURSION_LIMIT")
+            or os.environ.get("LANGGRAPH_DEFAULT_RECURSION_LIMIT")
+            or DEFAULT_RECURSION_LIMIT
+        )
+    if limit < 1:
+        raise ValueError("recursion_limit must be at least 1")
+    return limit
+
+
+def saved_metadata(config: Config) -> dict[str, Any]:
+    """What of a config is stored with each checkpoint: the run id, and scalars users put into it."""
+    saved: dict[str, Any] = {}
+    for source in (config.get(CONF), config.get("metadata")):
+        for key, value in (source or {}).items():
+            if isinstance(value, (str, int, float, bool)) and key not in _NOT_METADATA and not key.startswith("__"):
+                saved[key] = value
+    if config.get("run_id") is not None:
+        saved["run_id"] = str(config["run_id"])
+    return saved
+
+
+def shown_metadata(config: Config) -> dict[str, Any]:
+    """Metadata of task events: what users put into the config, without the library's own keys."""
+    return {key: value for key, value in (config.get("metadata") or {}).items() if key not in _NOT_METADATA}
+
+
+def as_names(value: Any, what: str, known: Mapping[str, Any]) -> Any:
+    """Breakpoint names as given, after checking that each is a node."""
+    if value is None:
+        return ()
+    if value == "*":
+        return "*"
+    names = (value,) if isinstance(value, str) else tuple(value)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InvalidUpdateError(
+            f"{what} names {unknown[0]!r}, which is not a node", hint=f"the graph's nodes are {', '.join(known)}"
+        )
+    return names

@@ -1,0 +1,370 @@
+"""Looking at a thread and changing it: states, history, updates. The sync and async methods share every decision."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clew._scope import RunScope, current
+from clew.constants import CONF, NS_SEP
+from clew.drivers.saving import Saving
+from clew.drivers.sync import SyncDriver
+from clew.engine.program import Program
+from clew.engine.project import checkpoint_config
+from clew.engine.request import Request
+from clew.engine.snapshot import planned, snapshot
+from clew.engine.update import update
+from clew.errors import InvalidThreadIdError, NoSaverError
+from clew.ids import thread_id as checked_thread_id
+from clew.pregel._config import merged, saved_metadata
+from clew.protocols import HistoryQuery, Saved
+from clew.types import StateSnapshot, StateUpdate
+
+if TYPE_CHECKING:
+    from clew.pregel.main import Pregel
+
+Config = Mapping[str, Any]
+_PAGE = 64
+
+
+@dataclass(slots=True)
+class _Place:
+    """A place on a thread: the graph whose namespace it is, the saver, and an open session."""
+
+    graph: Pregel
+    saver: Any
+    session: Any
+    thread_id: str
+    ns: str
+    checkpoint_id: str | None
+    config: dict[str, Any]
+
+
+class ThreadMethods:
+    """The methods of a compiled graph that read and change threads; all need a checkpointer."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        program: Program
+        checkpointer: Any
+        config: dict[str, Any] | None
+        name: str
+        store: Any
+        cache: Any
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def get_state(self, config: Config, *, subgraphs: bool = False) -> StateSnapshot:
+        """The state of a thread: its newest checkpoint, or the one `config` names.
+
+        With `subgraphs`, the tasks that run subgraphs have their snapshots. A thread that was never run gives an
+        empty snapshot. Raises `CheckpointNotFoundError` when the checkpoint named is not on the thread.
+        """
+        place = self._at(config)
+        _load_line(place, place.saver.run)
+        saved = place.saver.run(place.session.cursor(place.ns).load(checkpoint_id=place.checkpoint_id))
+        if saved is None:
+            return _nothing(place)
+        states = {
+            task.id: graph.get_state(_inside(place, task.ns), subgraphs=True) if subgraphs else _inside(place, task.ns)
+            for task, graph in _tasks_with_graphs(place, saved)
+        }
+        return snapshot(place.graph.program, place.thread_id, saved, states, is_live=place.checkpoint_id is None)
+
+    async def aget_state(self, config: Config, *, subgraphs: bool = False) -> StateSnapshot:
+        """As `get_state`, under asyncio."""
+        place = self._at(config)
+        if place.ns:
+            await place.saver.arun(place.session.cursor("").load())
+        saved = await place.saver.arun(place.session.cursor(place.ns).load(checkpoint_id=place.checkpoint_id))
+        if saved is None:
+            return _nothing(place)
+        states: dict[str, Any] = {}
+        for task, graph in _tasks_with_graphs(place, saved):
+            inside = _inside(place, task.ns)
+            states[task.id] = await graph.aget_state(inside, subgraphs=True) if subgraphs else inside
+        return snapshot(place.graph.program, place.thread_id, saved, states, is_live=place.checkpoint_id is None)
+
+    def get_state_history(
+        self,
+        config: Config,
+        *,
+        filter: Mapping[str, Any] | None = None,
+        before: Config | None = None,
+        limit: int | None = None,
+    ) -> Iterator[StateSnapshot]:
+        """Every checkpoint of a thread, newest first, all branches.
+
+        `filter`: equality on metadata; `before`: the config of a checkpoint, exclusive; `limit`: how many at most.
+        Snapshots that come from one call share unchanged items; treat their values as read-only.
+        """
+        place = self._at(config)
+        cursor = place.session.cursor(place.ns)
+        for query in _pages(place, filter, before, limit):
+            page: list[Saved] = place.saver.run(cursor.history(query.value))
+            for saved in page:
+                yield _past(place, saved)
+            if not query.goes_on(page):
+                return
+
+    async def aget_state_history(
+        self,
+        config: Config,
+        *,
+        filter: Mapping[str, Any] | None = None,
+        before: Config | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[StateSnapshot]:
+        """As `get_state_history`, under asyncio."""
+        place = self._at(config)
+        cursor = place.session.cursor(place.ns)
+        for query in _pages(place, filter, before, limit):
+            page: list[Saved] = await place.saver.arun(cursor.history(query.value))
+            for saved in page:
+                yield _past(place, saved)
+            if not query.goes_on(page):
+                return
+
+    # -- changing --------------------------------------------------------------------------------------------------
+
+    def update_state(
+        self, config: Config, values: Any, as_node: str | None = None, task_id: str | None = None
+    ) -> dict[str, Any]:
+        """Write `values` as if `as_node` had returned them, and give the config of the checkpoint this makes.
+
+        Goes through the node's reducers and edges; `Overwrite` replaces instead. Without `as_node`, the node that
+        wrote last. With the config of a past checkpoint the new one is a fork. `values=None, as_node=END` clears the
+        next tasks. Raises `InvalidUpdateError`; the thread is unchanged then.
+        """
+        return self.bulk_update_state(config, [[StateUpdate(values, as_node, task_id)]])
+
+    async def aupdate_state(
+        self, config: Config, values: Any, as_node: str | None = None, task_id: str | None = None
+    ) -> dict[str, Any]:
+        """As `update_state`, under asyncio."""
+        return await self.abulk_update_state(config, [[StateUpdate(values, as_node, task_id)]])
+
+    def bulk_update_state(self, config: Config, supersteps: Sequence[Sequence[StateUpdate]]) -> dict[str, Any]:
+        """Apply several supersteps of updates, each a list of `StateUpdate`; see `update_state`."""
+        place = self._at(config)
+        _load_line(place, place.saver.run)
+        scope, saving = _prepared(place)
+        driver = SyncDriver(place.graph.program, scope, saving, _show_nothing)
+        steps = driver.drive(update(place.graph.program, _request(place), supersteps))  # pyright: ignore[reportArgumentType] - the driver passes the result through
+        try:
+            while True:
+                next(steps)
+        except StopIteration as stop:
+            return _config_of(place, stop.value)
+
+    async def abulk_update_state(self, config: Config, supersteps: Sequence[Sequence[StateUpdate]]) -> dict[str, Any]:
+        """As `bulk_update_state`, under asyncio."""
+        from clew.drivers.aio import AsyncDriver  # late: asyncio is not needed to run synchronously
+
+        place = self._at(config)
+        if place.ns:
+            await place.saver.arun(place.session.cursor("").load())
+        scope, saving = _prepared(place)
+        driver = AsyncDriver(place.graph.program, scope, saving, _show_nothing)
+        made: Any = await driver.finish(update(place.graph.program, _request(place), supersteps))  # pyright: ignore[reportArgumentType] - the driver passes the result through
+        return _config_of(place, made)
+
+    # -- subgraphs -------------------------------------------------------------------------------------------------
+
+    def get_subgraphs(self, *, namespace: str | None = None, recurse: bool = False) -> Iterator[tuple[str, Any]]:
+        """The compiled graphs that nodes run, by node name; `recurse` goes into them (`outer|inner`)."""
+        for name, node in self.program.nodes.items():
+            if not node.subgraphs:
+                continue
+            if namespace is not None and namespace != name and not namespace.startswith(f"{name}{NS_SEP}"):
+                continue
+            graph = node.subgraphs[0]
+            if namespace is None or namespace == name:
+                yield name, graph
+            if recurse:
+                inner = None if namespace is None else namespace[len(name) + 1 :]
+                if namespace is None or inner:
+                    for inside, found in graph.get_subgraphs(namespace=inner or None, recurse=True):
+                        yield f"{name}{NS_SEP}{inside}", found
+
+    async def aget_subgraphs(
+        self, *, namespace: str | None = None, recurse: bool = False
+    ) -> AsyncIterator[tuple[str, Any]]:
+        """As `get_subgraphs`, under asyncio."""
+        for found in self.get_subgraphs(namespace=namespace, recurse=recurse):
+            yield found
+
+    def clear_cache(self, nodes: Sequence[str] | None = None) -> None:
+        """Forget cached results, of all nodes or of those named."""
+        if self.cache is not None:
+            self.cache.clear(self._cache_namespaces(nodes))
+
+    async def aclear_cache(self, nodes: Sequence[str] | None = None) -> None:
+        """As `clear_cache`, under asyncio."""
+        if self.cache is not None:
+            await self.cache.aclear(self._cache_namespaces(nodes))
+
+    def _cache_namespaces(self, nodes: Sequence[str] | None) -> list[tuple[str, ...]]:
+        names = list(self.program.nodes) if nodes is None else list(nodes)
+        return [("writes", self.program.nodes[name].cache_identity, name) for name in names]
+
+    # -- addressing ------------------------------------------------------------------------------------------------
+
+    def _at(self, config: Config) -> _Place:
+        """Find the place on a thread that `config` addresses, in this graph or in a subgraph of it."""
+        own = merged(self.config, config)
+        configurable = own.get(CONF) or {}
+        scope = current.get()
+        saver = self.checkpointer
+        if not hasattr(saver, "session"):
+            saver = configurable.get("__pregel_checkpointer") or (scope.run.saver if scope is not None else None)
+        if saver is None:
+            raise NoSaverError(
+                f"no checkpointer set: graph {self.name!r} has no threads to look at",
+                hint="compile it with a checkpointer, e.g. builder.compile(checkpointer=InMemorySaver())",
+            )
+        thread = configurable.get("thread_id")
+        if thread is None:
+            raise InvalidThreadIdError(
+                "no thread_id was given, so there is no thread to look at",
+                hint='pass config={"configurable": {"thread_id": "..."}}',
+            )
+        thread_id = checked_thread_id(thread)
+        ns = configurable.get("checkpoint_ns") or ""
+        graph: Any = self
+        if ns and "__pregel_checkpointer" not in configurable:
+            graph = self._graph_at(ns)
+        if ns and graph.checkpointer is True:
+            ns = NS_SEP.join(part.partition(":")[0] for part in ns.split(NS_SEP))
+        where = configurable.get("checkpoint_map") or {}
+        id = configurable.get("checkpoint_id") or where.get(ns)
+        session = saver.session(thread_id, types=graph.program.types)
+        return _Place(graph, saver, session, thread_id, ns, id, own)
+
+    def _graph_at(self, ns: str) -> Any:
+        path = NS_SEP.join(part.partition(":")[0] for part in ns.split(NS_SEP) if not part.isdigit())
+        for _, graph in self.get_subgraphs(namespace=path, recurse=True):
+            return graph
+        raise ValueError(f"subgraph {path} not found in graph {self.name!r}")
+
+
+def _load_line(place: _Place, run: Any) -> None:
+    """Stand on the thread's line, so that a subgraph's newest state is one that belongs to it."""
+    if place.ns:
+        run(place.session.cursor("").load())
+
+
+def _prepared(place: _Place) -> tuple[RunScope, Saving]:
+    scope = RunScope(name=place.graph.name, config=place.config)
+    scope.thread_id, scope.saver, scope.session = place.thread_id, place.saver, place.session
+    scope.store, scope.durability = place.graph.store, "sync"
+    return scope, Saving(place.session.cursor(place.ns), "sync")
+
+
+def _request(place: _Place) -> Request:
+    return Request(
+        None,
+        thread_id=place.thread_id,
+        ns=place.ns,
+        has_saver=True,
+        checkpoint_id=place.checkpoint_id,
+        metadata=saved_metadata(place.config),
+    )
+
+
+def _show_nothing(_mode: str, _data: Any, _step: int) -> None:
+    pass
+
+
+def _config_of(place: _Place, checkpoint_id: str) -> dict[str, Any]:
+    parents: dict[str, str] = {}
+    if place.ns:
+        parents = {
+            ns: id for ns, id in (place.config[CONF].get("checkpoint_map") or {}).items() if ns != place.ns
+        }  # fmt: skip
+    return checkpoint_config(place.thread_id, place.ns, checkpoint_id, parents)
+
+
+def _inside(place: _Place, ns: str) -> dict[str, Any]:
+    return {CONF: {"thread_id": place.thread_id, "checkpoint_ns": ns}}
+
+
+def _tasks_with_graphs(place: _Place, saved: Saved) -> Iterator[tuple[Any, Any]]:
+    _, tasks, _ = planned(place.graph.program, saved)
+    for task in tasks.values():
+        graph = next((found for found in task.node.subgraphs if found.checkpointer is not False), None)
+        if graph is not None:
+            yield (
+                task,
+                graph.copy({"checkpointer": place.saver})
+                if graph.checkpointer is not True
+                else _stateful(graph, place.saver),
+            )
+
+
+def _stateful(graph: Any, saver: Any) -> Any:
+    """A stateful subgraph that reads from `saver`, under its namespace without task ids."""
+
+    class _Reader:
+        def get_state(self, config: Config, *, subgraphs: bool = False) -> StateSnapshot:
+            return graph.get_state(_with_saver(config, saver), subgraphs=subgraphs)
+
+        async def aget_state(self, config: Config, *, subgraphs: bool = False) -> StateSnapshot:
+            return await graph.aget_state(_with_saver(config, saver), subgraphs=subgraphs)
+
+    return _Reader()
+
+
+def _with_saver(config: Config, saver: Any) -> dict[str, Any]:
+    return {CONF: {**config[CONF], "__pregel_checkpointer": saver}}
+
+
+def _nothing(place: _Place) -> StateSnapshot:
+    config = {CONF: {"thread_id": place.thread_id, "checkpoint_ns": place.ns}} if place.ns else place.config
+    return StateSnapshot({}, (), dict(config), None, None, None, (), ())
+
+
+def _past(place: _Place, saved: Saved) -> StateSnapshot:
+    _, tasks, _ = planned(place.graph.program, saved)
+    states = {task.id: _inside(place, task.ns) for task in tasks.values() if task.node.subgraphs}
+    return snapshot(place.graph.program, place.thread_id, saved, states, is_live=False)
+
+
+class _Page:
+    """One query of a paged history."""
+
+    __slots__ = ("query", "remaining")
+
+    def __init__(self, query: HistoryQuery, remaining: int | None) -> None:
+        self.query = query
+        self.remaining = remaining
+
+    @property
+    def value(self) -> HistoryQuery:
+        return self.query
+
+    def goes_on(self, page: Sequence[Saved]) -> bool:
+        """Whether there may be more, after this page; moves the query on."""
+        if self.query.limit is None or len(page) < self.query.limit:
+            return False
+        if self.remaining is not None:
+            self.remaining -= len(page)
+            if self.remaining <= 0:
+                return False
+        limit = _PAGE if self.remaining is None else min(_PAGE, self.remaining)
+        self.query = HistoryQuery(page[-1].checkpoint_id, limit, self.query.filter)
+        return True
+
+
+def _pages(
+    place: _Place, filter: Mapping[str, Any] | None, before: Config | None, limit: int | None
+) -> Iterator[_Page]:
+    first = None if before is None else (before.get(CONF) or {}).get("checkpoint_id")
+    size = _PAGE if limit is None else min(_PAGE, limit)
+    if limit is not None and limit <= 0:
+        return
+    page = _Page(HistoryQuery(first, size, filter or {}), limit)
+    while True:
+        yield page
