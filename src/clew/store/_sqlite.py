@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, ParamSpec, Protocol, TypeVar
@@ -168,59 +168,66 @@ class Database:
         return version
 
     def _migrate(self) -> None:
-        with self._transaction("begin immediate"):
+        self.begin("begin immediate")
+        try:
             self._connection.execute(self._schema.begin)
             done = self._schema_version()  # another process may have been here first
             for step in self._schema.steps[done:]:
                 for statement in step:
                     self._connection.execute(statement)
             self._connection.execute(self._schema.record, (len(self._schema.steps),))
+            self.end(commits=True)
+        except BaseException:
+            self.end(commits=False)
+            raise
 
-    @contextmanager
-    def statement(self) -> Generator[Connection]:
+    def statement(self) -> AbstractContextManager[Connection]:
         """The connection, for a single statement, which is its own transaction."""
-        if not self._is_autocommit:
-            with self.write() as connection:  # this connection would leave the transaction of a write open
-                yield connection
-            return
-        with self._use() as connection:
-            yield connection
+        # A connection with implicit transactions would leave that of a write open.
+        return _Use(self, None if self._is_autocommit else "begin immediate")
 
-    @contextmanager
-    def read(self) -> Generator[Connection]:
+    def read(self) -> AbstractContextManager[Connection]:
         """The connection, in a transaction in which all reads see the same state."""
-        with self._use() as connection, self._transaction("begin"):
-            yield connection
+        return _Use(self, "begin")
 
-    @contextmanager
-    def write(self) -> Generator[Connection]:
+    def write(self) -> AbstractContextManager[Connection]:
         """The connection, in a transaction that holds the file's write lock from its start."""
-        with self._use() as connection, self._transaction("begin immediate"):
-            yield connection
+        return _Use(self, "begin immediate")
 
-    @contextmanager
-    def _use(self) -> Generator[Connection]:
-        with self._lock:
+    def acquire(self) -> Connection:
+        """The connection, ready for use and for this thread alone until `release`."""
+        self._lock.acquire()
+        try:
             if not self._is_ready:
                 self.setup()
-            with typed_errors(self.name, self._busy_timeout):
-                yield self._connection
+        except BaseException:
+            self._lock.release()
+            raise
+        return self._connection
 
-    @contextmanager
-    def _transaction(self, begin: str) -> Generator[None]:
+    def release(self) -> None:
+        """Let the next caller have the connection."""
+        self._lock.release()
+
+    def begin(self, how: str) -> None:
+        """Begin a transaction on the acquired connection."""
         if self._connection.in_transaction:
             raise StorageError(
                 f"the connection to database {self.name!r} has a transaction open",
                 hint="commit it first, or give clew a connection of its own",
             )
-        self._connection.execute(begin)
-        try:
-            yield
+        self._connection.execute(how)
+
+    def end(self, *, commits: bool) -> None:
+        """End the transaction on the acquired connection; one that SQLite has ended already is left alone."""
+        if commits:
             self._connection.execute("commit")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("rollback")
-            raise
+        elif self._connection.in_transaction:
+            self._connection.execute("rollback")
+
+    def typed(self, error: sqlite3.Error) -> StorageError:
+        """The error to raise in place of one of SQLite's."""
+        return _typed(error, self.name, self._busy_timeout)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` without blocking the event loop, in this database's own thread."""
@@ -244,6 +251,51 @@ class Database:
         with self._lock:
             if self._is_owned:
                 self._connection.close()
+
+
+class _Use(AbstractContextManager[Connection]):
+    """One use of a database's connection, in a transaction if `begin` says how to begin one.
+
+    A class and not a generator, which would cost as much as the statement it surrounds.
+    """
+
+    __slots__ = ("_begin", "_database")
+
+    def __init__(self, database: Database, begin: str | None) -> None:
+        self._database = database
+        self._begin = begin
+
+    def __enter__(self) -> Connection:
+        database = self._database
+        connection = database.acquire()
+        try:
+            if self._begin is not None:
+                database.begin(self._begin)
+        except BaseException as error:
+            database.release()
+            if isinstance(error, sqlite3.Error):
+                raise database.typed(error) from error
+            raise
+        return connection
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        database = self._database
+        try:
+            if self._begin is not None:
+                self._end(error)
+        except sqlite3.Error as failure:
+            raise database.typed(failure) from failure
+        finally:
+            database.release()
+        if isinstance(error, sqlite3.Error):
+            raise database.typed(error) from error
+
+    def _end(self, error: BaseException | None) -> None:
+        try:
+            self._database.end(commits=error is None)
+        except BaseException:
+            self._database.end(commits=False)
+            raise
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -285,6 +337,10 @@ def typed_errors(name: str, busy_timeout: float = BUSY_TIMEOUT) -> Generator[Non
     try:
         yield
     except sqlite3.Error as error:
-        if "closed database" in str(error):
-            raise StorageError(f"database {name!r} is closed", hint="use it inside its `with` block") from error
-        raise typed(error, name, busy_timeout) from error
+        raise _typed(error, name, busy_timeout) from error
+
+
+def _typed(error: sqlite3.Error, name: str, busy_timeout: float) -> StorageError:
+    if "closed database" in str(error):
+        return StorageError(f"database {name!r} is closed", hint="use it inside its `with` block")
+    return typed(error, name, busy_timeout)

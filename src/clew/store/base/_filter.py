@@ -22,6 +22,7 @@ _ORDER: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "$lt": operator.lt,
     "$lte": operator.le,
 }
+_PLAINLY_ORDERED: Final = frozenset({int, float, str})
 
 
 class _Missing:
@@ -51,8 +52,20 @@ def _fields(filter: object, depth: int) -> Predicate:
             f"a filter is of type {type(filter).__name__}, not a dict",
             hint="write {'field': value} or {'field': {'$gt': 1}}",
         )
-    tests = [_field(name, condition, depth) for name, condition in cast("Mapping[object, object]", filter).items()]
-    return lambda value: all(test(value) for test in tests)
+    return _all([_field(name, condition, depth) for name, condition in cast("Mapping[object, object]", filter).items()])
+
+
+def _all(tests: list[Predicate]) -> Predicate:
+    if len(tests) == 1:
+        return tests[0]  # by far the most common case, and evaluated for every item of a search
+
+    def test(value: Any) -> bool:
+        for part in tests:  # noqa: SIM110 - a generator would cost more than most parts
+            if not part(value):
+                return False
+        return True
+
+    return test
 
 
 def _field(name: object, condition: object, depth: int) -> Predicate:
@@ -63,7 +76,9 @@ def _field(name: object, condition: object, depth: int) -> Predicate:
     if name.startswith("$"):
         return _combined(name, condition, lambda part: _fields(part, depth + 1))
     test = _condition(condition, depth + 1)
-    return lambda value: test(_lookup(value, name))
+    if "." in name:
+        return lambda value: test(_lookup(value, name))
+    return lambda value: test(value.get(name, _MISSING) if type(value) is dict else _lookup(value, name))  # pyright: ignore[reportUnknownMemberType] - user data
 
 
 def _condition(condition: object, depth: int) -> Predicate:
@@ -73,8 +88,7 @@ def _condition(condition: object, depth: int) -> Predicate:
     if isinstance(condition, Mapping):
         parts = cast("Mapping[object, object]", condition)
         if any(isinstance(name, str) and name.startswith("$") for name in parts):
-            tests = [_operation(name, operand, depth) for name, operand in parts.items()]
-            return lambda found: all(test(found) for test in tests)
+            return _all([_operation(name, operand, depth) for name, operand in parts.items()])
         inner = _fields(parts, depth + 1)
         return lambda found: isinstance(found, Mapping) and inner(found)
     if isinstance(condition, (list, tuple)):
@@ -127,7 +141,7 @@ def _combined(name: str, operand: object, compiled: Callable[[object], Predicate
         raise InvalidOpError(f"the operand of {name} is {operand!r}", hint="give a list of at least one filter")
     tests = [compiled(part) for part in cast("list[object]", operand)]
     if name == "$and":
-        return lambda found: all(test(found) for test in tests)
+        return _all(tests)
     return lambda found: any(test(found) for test in tests)
 
 
@@ -150,6 +164,8 @@ def _lookup(value: Any, name: str) -> Any:
 
 def _equal(left: Any, right: Any) -> bool:
     """Equality as in JSON: True is not 1, and values that cannot be compared are not equal."""
+    if type(left) is str and type(right) is str:
+        return left == right
     if isinstance(left, bool) is not isinstance(right, bool):
         return False
     try:
@@ -172,6 +188,8 @@ def _is_one_of(found: Any, choices: list[Any]) -> bool:
 
 
 def _ordered(compare: Callable[[Any, Any], Any], found: Any, operand: Any) -> bool:
+    if type(found) is type(operand) and type(found) in _PLAINLY_ORDERED:
+        return compare(found, operand)
     if found is _MISSING or isinstance(found, bool) is not isinstance(operand, bool):
         return False
     try:

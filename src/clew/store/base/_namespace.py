@@ -7,6 +7,7 @@ Invariants: a namespace is never joined into one string that could be split in a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from clew.errors import StorageError
@@ -68,6 +69,13 @@ def validate_labels(namespace: Sequence[str]) -> Namespace:
             f"the namespace {namespace!r} is a string, not a tuple of labels", hint=f"write ({namespace!r},)"
         )
     labels = tuple(namespace)
+    try:
+        return _checked(labels)
+    except TypeError:  # a label that cannot even be hashed
+        return _check(labels)
+
+
+def _check(labels: Namespace) -> Namespace:
     for label in labels:
         fault = _fault(label)
         if fault is not None:
@@ -76,6 +84,9 @@ def validate_labels(namespace: Sequence[str]) -> Namespace:
                 hint="labels are non-empty strings without '.' and NUL",
             )
     return labels
+
+
+_checked = lru_cache(maxsize=4096)(_check)  # programs use few namespaces, again and again
 
 
 def _fault(label: object) -> str | None:
@@ -88,6 +99,7 @@ def _fault(label: object) -> str | None:
     return "contains a NUL character" if "\x00" in label else None
 
 
+@lru_cache(maxsize=4096)
 def encode_namespace(namespace: Namespace) -> bytes:
     """Bytes that sort as the namespace does, and start with the bytes of exactly its prefixes.
 
@@ -96,6 +108,7 @@ def encode_namespace(namespace: Namespace) -> bytes:
     return b"".join(label.encode("utf-8", "surrogatepass") + _END for label in namespace)
 
 
+@lru_cache(maxsize=4096)
 def decode_namespace(encoded: bytes) -> Namespace:
     """The namespace that `encode_namespace` made the bytes from."""
     return tuple(label.decode("utf-8", "surrogatepass") for label in encoded.split(_END)[:-1])

@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, assert_never, cast
+from typing import Any, Final, assert_never, cast
 
 from clew.errors import SerializationError
 from clew.store.base._filter import Predicate, compile_filter
 from clew.store.base._index import Index, Texts
 from clew.store.base._namespace import Namespace, validate_labels, validate_namespace
 from clew.store.base._op import GetOp, InvalidOpError, ListNamespacesOp, Op, PutOp, Result, SearchOp
+
+_MOST: Final = 2**62  # a database can hold two of these in one of its numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def plan_batch(ops: Iterable[Op], index: Index | None) -> Plan:
         plan.size += 1
         match op:
             case GetOp():
-                get = op._replace(namespace=validate_labels(op.namespace), key=str(op.key))
+                get = _get(op)
                 _add(plan.gets, seen, get, get, position)
             case SearchOp():
                 search = _search(op, index)
@@ -129,6 +131,13 @@ def _add(
     positions.append(position)
 
 
+def _get(op: GetOp) -> GetOp:
+    namespace = validate_labels(op.namespace)
+    if namespace is op.namespace and type(op.key) is str:
+        return op
+    return op._replace(namespace=namespace, key=str(op.key))
+
+
 def _search(op: SearchOp, index: Index | None) -> Search:
     _check_window(op.limit, op.offset)
     if op.query is not None and not isinstance(op.query, str):  # pyright: ignore[reportUnnecessaryIsInstance] - user data
@@ -165,6 +174,8 @@ def _put(op: PutOp) -> PutOp:
         raise InvalidOpError(
             f"the ttl of item {op.key!r} in {namespace!r} is {op.ttl!r}", hint="give minutes, 0 or more, or None"
         )
+    if namespace is op.namespace and type(op.key) is str:
+        return op
     return op._replace(namespace=namespace, key=str(op.key))
 
 
@@ -180,7 +191,7 @@ def _check_window(limit: object, offset: object) -> None:
 
 
 def _check_count(name: str, count: object) -> None:
-    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= _MOST:
         raise InvalidOpError(f"the {name} of an operation is {count!r}", hint="give a whole number, 0 or more")
 
 

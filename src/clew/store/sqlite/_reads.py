@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
+from clew.errors import StorageError
 from clew.store._sqlite import Connection
-from clew.store.base import GetOp, Item, ListNamespacesOp, SearchItem
+from clew.store._values import load_value
+from clew.store.base import GetOp, Item, ListNamespacesOp, SearchItem, SearchOp
+from clew.store.base._filter import Predicate
 from clew.store.base._index import Vectors
 from clew.store.base._namespace import (
     Namespace,
@@ -25,10 +28,8 @@ from clew.store.sqlite._rows import Found, encode_key, load_row
 from clew.store.sqlite._vector_search import VectorQuery, rank
 
 _NEWEST: Final = (float("inf"), 2**63 - 1)  # comes before every (updated_at, id)
-_FIRST_PAGE: Final = 64
-_PAGE_GROWTH: Final = 4
-
-_Ranked = Iterator[tuple[Found, float | None]]
+_FIRST_PAGE: Final = 256
+_PAGE_GROWTH: Final = 8
 
 
 @dataclass(slots=True)
@@ -66,59 +67,67 @@ class Reads:
 
     def _search(self, search: Search) -> list[SearchItem]:
         op = search.op
+        window = slice(op.offset, op.offset + op.limit)
         if search.query is not None:
-            ranked = self._ranked(search)
-        elif search.accepts is None:
-            # Without a filter SQLite can pass over the first items itself.
-            page = self._page(op.namespace_prefix, _NEWEST, op.limit, op.offset)
-            return self._search_items([(found, None) for found, _ in page], refreshes=op.refresh_ttl)
+            found = list(islice(self._ranked(search), window.start, window.stop))
+        elif search.accepts is not None:
+            rows = islice(self._accepted(op.namespace_prefix, search.accepts), window.start, window.stop)
+            found = [(row, None) for row in rows]
         else:
-            ranked = ((found, None) for found in self._recent(op.namespace_prefix))
-        accepts = search.accepts
-        matching = (entry for entry in ranked if accepts is None or accepts(entry[0].value))
-        window = islice(matching, op.offset, op.offset + op.limit)
-        return self._search_items(list(window), refreshes=op.refresh_ttl)
+            found = [(row, None) for row in self._recent(op)]
+        for row, _ in found:
+            self._note(row, refreshes=op.refresh_ttl)
+        return [row.search_item(score) for row, score in found]
 
-    def _search_items(self, ranked: list[tuple[Found, float | None]], *, refreshes: bool) -> list[SearchItem]:
-        for found, _ in ranked:
-            self._note(found, refreshes=refreshes)
-        return [found.search_item(score) for found, score in ranked]
-
-    def _ranked(self, search: Search) -> _Ranked:
+    def _ranked(self, search: Search) -> Iterator[tuple[Found, float]]:
+        """The items that the filter accepts, the closest to the query first."""
         assert search.query is not None
-        low, high = namespace_range(search.op.namespace_prefix)
-        window = search.op.offset + search.op.limit
-        query = VectorQuery(self.vectors.queries[search.query], self.metric, low, high, self.alive, window)
+        op, accepts = search.op, search.accepts
+        low, high = namespace_range(op.namespace_prefix)
+        vector = self.vectors.queries[search.query]
+        query = VectorQuery(vector, self.metric, low, high, self.alive, op.offset + op.limit)
         for item, score in rank(self.connection, query, has_extension=self.has_extension):
-            yield load_row(self.connection.execute(_sql.GET_BY_ID, (item,)).fetchone()), score
+            found = self._row(item)
+            if accepts is None or accepts(found.value):
+                yield found, score
 
-    def _recent(self, prefix: Namespace) -> Iterator[Found]:
-        """The items under a prefix, the last updated first, read page by page as far as they are wanted."""
+    def _recent(self, op: SearchOp) -> list[Found]:
+        """A window of the items under a prefix, the last updated first."""
+        parameters = {**self._range(op.namespace_prefix), "limit": op.limit, "offset": op.offset}
+        return [load_row(row) for row in self.connection.execute(_sql.RECENT, parameters)]
+
+    def _accepted(self, prefix: Namespace, accepts: Predicate) -> Iterator[Found]:
+        """The items under a prefix that a filter accepts, the last updated first.
+
+        Values are read page by page, as far as items are wanted; each page scans the index again, so pages grow.
+        """
         size, last = _FIRST_PAGE, _NEWEST
-        while page := self._page(prefix, last, size, 0):
-            yield from (found for found, _ in page)
-            size, last = size * _PAGE_GROWTH, page[-1][1]
+        while True:
+            parameters = {**self._range(prefix), "updated_at": last[0], "id": last[1], "limit": size}
+            rows = self.connection.execute(_sql.RECENT_VALUES, parameters).fetchall()
+            for item, stored, _ in rows:
+                if accepts(self._value(item, stored)):
+                    yield self._row(item)
+            if len(rows) < size:
+                return
+            size, last = size * _PAGE_GROWTH, (rows[-1][2], rows[-1][0])
 
-    def _page(
-        self, prefix: Namespace, last: tuple[float, int], limit: int, offset: int
-    ) -> list[tuple[Found, tuple[float, int]]]:
+    def _value(self, item: int, stored: bytes) -> Any:
+        try:
+            return load_value(stored)
+        except StorageError:
+            return self._row(item).value  # raises again, and says which item it is
+
+    def _row(self, item: int) -> Found:
+        return load_row(self.connection.execute(_sql.GET_BY_ID, (item,)).fetchone())
+
+    def _range(self, prefix: Namespace) -> dict[str, Any]:
         low, high = namespace_range(prefix)
-        parameters = {
-            "low": low,
-            "high": high,
-            "alive": self.alive,
-            "updated_at": last[0],
-            "id": last[1],
-            "limit": min(limit, 2**63 - 1),
-            "offset": min(offset, 2**63 - 1),
-        }
-        rows = self.connection.execute(_sql.RECENT, parameters).fetchall()
-        return [(load_row(row), (row[4], row[6])) for row in rows]
+        return {"low": low, "high": high, "alive": self.alive}
 
     def _list(self, op: ListNamespacesOp) -> list[Namespace]:
         conditions = op.match_conditions or ()
-        low, high = namespace_range(literal_prefix(conditions))
-        rows = self.connection.execute(_sql.NAMESPACES, {"low": low, "high": high, "alive": self.alive})
+        rows = self.connection.execute(_sql.NAMESPACES, self._range(literal_prefix(conditions)))
         matches = namespace_matcher(conditions)
         namespaces = filter(matches, (decode_namespace(ns) for (ns,) in rows))
         if op.max_depth is not None:

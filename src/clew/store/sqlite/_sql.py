@@ -88,7 +88,21 @@ CHANGES: Final = "select changes()"
 
 # The newest of a range come first; the inner query finds them in the index alone, without reading values.
 RECENT: Final = """
-    select ns, key, value, created_at, updated_at, ttl, id
+    select ns, key, value, created_at, updated_at, ttl
+    from store_item
+    where id in (
+        select id
+        from store_item
+        where ns >= :low and ns < :high and (expires_at is null or expires_at > :alive)
+        order by updated_at desc, id desc
+        limit :limit offset :offset
+    )
+    order by updated_at desc, id desc
+"""
+
+# One page of values to filter, the newest first, after the last row of the page before.
+RECENT_VALUES: Final = """
+    select id, value, updated_at
     from store_item
     where id in (
         select id
@@ -97,7 +111,7 @@ RECENT: Final = """
             and (expires_at is null or expires_at > :alive)
             and (updated_at, id) < (:updated_at, :id)
         order by updated_at desc, id desc
-        limit :limit offset :offset
+        limit :limit
     )
     order by updated_at desc, id desc
 """
