@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 import subprocess
 import sys
@@ -381,6 +382,55 @@ def test_read_only_file_can_be_read_and_says_so_when_written(path: str) -> None:
         with pytest.raises(StorageError, match="is read-only") as info:
             store.put(("a",), "k", {"n": 2})
     assert info.value.hint == "give this process write access to the file and its folder"
+
+
+def test_full_disk_is_a_typed_error_and_what_was_there_stays(path: str) -> None:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    store = SqliteStore(connection)
+    store.put(("a",), "k", {"n": 1})
+    pages = connection.execute("pragma page_count").fetchone()[0]
+    connection.execute(f"pragma max_page_count = {pages + 2}")
+    with pytest.raises(StorageError, match="the disk is full"):
+        store.put(("a",), "k", {"data": random.Random(1).randbytes(100_000)})
+
+    item = store.get(("a",), "k")
+    assert item is not None
+    assert item.value == {"n": 1}
+    store.put(("a",), "k", {"n": 2})
+    connection.close()
+
+
+def test_async_connection_is_refused_with_the_remedy(path: str) -> None:
+    class AsyncConnection:
+        async def close(self) -> None: ...
+
+    with pytest.raises(StorageError, match=r"AsyncConnection is async") as info:
+        AsyncSqliteStore(AsyncConnection())  # type: ignore[arg-type]
+    assert info.value.hint == "give a sqlite3.Connection, which serves async callers too, or use from_conn_string"
+
+
+def test_async_caller_may_change_a_value_after_the_batch_began(path: str) -> None:
+    async def scenario(store: SqliteStore) -> Any:
+        value = {"list": [1]}
+        putting = asyncio.ensure_future(store.aput(("a",), "k", value))
+        await asyncio.sleep(0)
+        value["list"].append(2)
+        await putting
+        return await store.aget(("a",), "k")
+
+    with SqliteStore.from_conn_string(path) as store:
+        assert asyncio.run(scenario(store)).value == {"list": [1]}
+
+
+def test_async_store_is_its_own_context_manager(path: str) -> None:
+    async def scenario() -> None:
+        connection = sqlite3.connect(path, check_same_thread=False)
+        async with AsyncSqliteStore(connection) as store:
+            await store.aput(("a",), "k", {})
+        connection.execute("select 1")  # it stays open, as its owner closes it
+        connection.close()
+
+    asyncio.run(scenario())
 
 
 def test_write_waits_for_another_process_for_a_bounded_time(path: str, raw: sqlite3.Connection) -> None:

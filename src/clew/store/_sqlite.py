@@ -8,6 +8,7 @@ file.
 from __future__ import annotations
 
 import contextvars
+import inspect
 import sqlite3
 import threading
 import time
@@ -91,6 +92,11 @@ class Database:
         self._is_bound = False  # to the thread that opened the connection
         self._executor: ThreadPoolExecutor | None = None
         self._executor_lock = threading.Lock()  # never held for long, so an event loop may take it
+        if inspect.iscoroutinefunction(connection.close):
+            raise StorageError(
+                f"a connection of type {type(connection).__module__}.{type(connection).__name__} is async",
+                hint="give a sqlite3.Connection, which serves async callers too, or use from_conn_string",
+            )
         self.name: str = ":memory:"
         with typed_errors(self.name):
             self.name = _file_of(connection) or ":memory:"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, TypedDict, Unpack
 
 from clew.store._sqlite import BUSY_TIMEOUT, Connection, Database, Synchronous
 from clew.store.base import BaseStore, IndexConfig, Op, Result, TTLConfig
@@ -20,62 +21,81 @@ _ALWAYS: Final = float("-inf")  # every item expires after this
 _SWEEP_ROWS: Final = 1000  # per transaction, so that other writers get their turn
 
 
-class SqliteEngine(BaseStore):
-    """Batches on one SQLite file; `clew.store.sqlite` has the classes to use.
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A batch ready to run: nothing in it belongs to the caller any more."""
 
-    `clock` gives seconds since 1970; `busy_timeout` bounds the wait for another process that writes; `synchronous`
-    is "FULL" (a put survives power loss) or "NORMAL" (faster; the last puts before a power loss may be gone, the file
-    stays whole).
-    """
+    plan: Plan
+    writes: list[Write]
+    vectors: Vectors
+    now: float
+
+
+class StoreOptions(TypedDict, total=False):
+    """What a SQLite store can be told when it is opened."""
+
+    index: IndexConfig | None
+    """How items are embedded for search by meaning; None: they are not."""
+    ttl: TTLConfig | None
+    """How long items live."""
+    clock: Callable[[], float]
+    """Gives seconds since 1970 (default `time.time`)."""
+    busy_timeout: float
+    """How many seconds a write waits for another process that writes (default 30)."""
+    synchronous: Synchronous
+    """With "FULL" (default) a put that returned survives power loss. "NORMAL" is faster; the last puts before a power
+    loss may then be gone, and the file stays whole."""
+
+
+class SqliteEngine(BaseStore):
+    """Batches on one SQLite file; `clew.store.sqlite` has the classes to use."""
 
     supports_ttl = True
 
-    def __init__(
-        self,
-        conn: Connection,
-        *,
-        index: IndexConfig | None = None,
-        ttl: TTLConfig | None = None,
-        clock: Callable[[], float] = time.time,
-        busy_timeout: float = BUSY_TIMEOUT,
-        synchronous: Synchronous = "FULL",
-    ) -> None:
+    def __init__(self, conn: Connection, **options: Unpack[StoreOptions]) -> None:
         super().__init__()
         self.conn = conn
-        self.index_config = index
-        self.ttl_config = ttl
-        self._index = Index(index) if index else None
-        self._omits_expired = bool((ttl or {}).get("omit_expired", False))
-        self._clock = clock
-        self._database = Database(conn, _sql.SCHEMA, busy_timeout=busy_timeout, synchronous=synchronous)
+        self.index_config = options.get("index")
+        self.ttl_config = options.get("ttl")
+        self._index = Index(self.index_config) if self.index_config else None
+        self._omits_expired = bool((self.ttl_config or {}).get("omit_expired", False))
+        self._clock = options.get("clock", time.time)
+        self._database = Database(
+            conn,
+            _sql.SCHEMA,
+            busy_timeout=options.get("busy_timeout", BUSY_TIMEOUT),
+            synchronous=options.get("synchronous", "FULL"),
+        )
         self._has_extension: bool | None = None  # not tried yet
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Run operations in one transaction; see `BaseStore.batch`."""
         plan = plan_batch(ops, self._index)
         vectors = self._index.embed(plan.texts()) if self._index else NO_VECTORS
-        return self._run(plan, vectors)
+        return self._run(self._prepare(plan, vectors))
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Run operations in one transaction, in the store's own thread."""
         plan = plan_batch(ops, self._index)
         vectors = await self._index.aembed(plan.texts()) if self._index else NO_VECTORS
-        return await self._database.run(self._run, plan, vectors)
+        return await self._database.run(self._run, self._prepare(plan, vectors))
 
-    def _run(self, plan: Plan, vectors: Vectors) -> list[Result]:
+    def _prepare(self, plan: Plan, vectors: Vectors) -> _Batch:
         now = self._clock()
-        writes = [encode_put(put, now, vectors) for put in plan.puts.values()]
-        results = Results(plan.size)
-        with self._transaction(plan, writes) as connection:
-            reads = self._reads(connection, vectors, now)
-            reads.run(plan, results)
-            if writes:
-                refresh(connection, reads.to_refresh, now)
-            for write in writes:
+        return _Batch(plan, [encode_put(put, now, vectors) for put in plan.puts.values()], vectors, now)
+
+    def _run(self, batch: _Batch) -> list[Result]:
+        results = Results(batch.plan.size)
+        with self._transaction(batch.plan, batch.writes) as connection:
+            reads = self._reads(connection, batch)
+            reads.run(batch.plan, results)
+            if batch.writes:
+                refresh(connection, reads.to_refresh, batch.now)
+            for write in batch.writes:
                 write.run(connection)
-        if reads.to_refresh and not writes:
+        if reads.to_refresh and not batch.writes:
             with self._database.write() as connection:
-                refresh(connection, reads.to_refresh, now)
+                refresh(connection, reads.to_refresh, batch.now)
         return results.all()
 
     def _transaction(self, plan: Plan, writes: list[Write]) -> AbstractContextManager[Connection]:
@@ -84,12 +104,12 @@ class SqliteEngine(BaseStore):
             return self._database.statement()
         return self._database.write() if writes else self._database.read()
 
-    def _reads(self, connection: Connection, vectors: Vectors, now: float) -> Reads:
-        alive = now if self._omits_expired else _ALWAYS
-        if vectors.queries and self._has_extension is None:
+    def _reads(self, connection: Connection, batch: _Batch) -> Reads:
+        alive = batch.now if self._omits_expired else _ALWAYS
+        if batch.vectors.queries and self._has_extension is None:
             self._has_extension = load_extension(connection)
         metric = self._index.metric if self._index else "cosine"
-        return Reads(connection, alive, vectors, metric, bool(self._has_extension))
+        return Reads(connection, alive, batch.vectors, metric, bool(self._has_extension))
 
     def _sweep(self) -> int:
         now, deleted = self._clock(), 0

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
-from typing import Any, Self
+from typing import Self, Unpack
 
-from clew.store._sqlite import BUSY_TIMEOUT, Connection, Synchronous, connect
-from clew.store.base import IndexConfig, TTLConfig
+from clew.store._sqlite import Connection, connect
 from clew.store.base._sweeper import sweep_interval
 from clew.store.base.batch import AsyncBatchedBaseStore
-from clew.store.sqlite._engine import SqliteEngine
+from clew.store.sqlite._engine import SqliteEngine, StoreOptions
 
 __all__ = ("AsyncSqliteStore",)
 
@@ -26,25 +24,16 @@ class AsyncSqliteStore(SqliteEngine, AsyncBatchedBaseStore):
     It may be made and used in any event loop, and in several.
     """
 
-    def __init__(
-        self,
-        conn: Connection,
-        *,
-        index: IndexConfig | None = None,
-        ttl: TTLConfig | None = None,
-        clock: Callable[[], float] = time.time,
-        busy_timeout: float = BUSY_TIMEOUT,
-        synchronous: Synchronous = "FULL",
-    ) -> None:
-        super().__init__(conn, index=index, ttl=ttl, clock=clock, busy_timeout=busy_timeout, synchronous=synchronous)
+    def __init__(self, conn: Connection, **options: Unpack[StoreOptions]) -> None:
+        super().__init__(conn, **options)
         self._sweeper: asyncio.Task[None] | None = None
 
     @classmethod
     @asynccontextmanager
-    async def from_conn_string(cls, conn_string: str, **options: Any) -> AsyncGenerator[Self]:
+    async def from_conn_string(cls, conn_string: str, **options: Unpack[StoreOptions]) -> AsyncGenerator[Self]:
         """Open a store on a path, ":memory:" or a "file:" URI, and close it at the end of the block.
 
-        The options are those of the constructor.
+        The options are those of `StoreOptions`.
 
         Raises:
             StorageError: The file cannot be opened.
@@ -81,6 +70,12 @@ class AsyncSqliteStore(SqliteEngine, AsyncBatchedBaseStore):
         self._sweeper.cancel()
         done, _ = await asyncio.wait([self._sweeper], timeout=timeout)
         return bool(done)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     async def aclose(self) -> None:
         """Stop the sweeper, finish what runs, and close the connection unless a caller opened it."""

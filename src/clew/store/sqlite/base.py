@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
-from typing import Any, Self
+from typing import Self, Unpack
 
-from clew.store._sqlite import BUSY_TIMEOUT, Connection, Synchronous, connect
-from clew.store.base import IndexConfig, TTLConfig
+from clew.store._sqlite import Connection, connect
+from clew.store.base import IndexConfig
 from clew.store.base._sweeper import Sweeper, sweep_interval
-from clew.store.sqlite._engine import SqliteEngine
+from clew.store.sqlite._engine import SqliteEngine, StoreOptions
 
-__all__ = ("SqliteStore",)
+__all__ = ("SqliteIndexConfig", "SqliteStore")
+
+SqliteIndexConfig = IndexConfig
 
 
 class SqliteStore(SqliteEngine):
@@ -25,25 +26,16 @@ class SqliteStore(SqliteEngine):
     A search without a query gives the last updated items first; with a query, only items that have a vector.
     """
 
-    def __init__(
-        self,
-        conn: Connection,
-        *,
-        index: IndexConfig | None = None,
-        ttl: TTLConfig | None = None,
-        clock: Callable[[], float] = time.time,
-        busy_timeout: float = BUSY_TIMEOUT,
-        synchronous: Synchronous = "FULL",
-    ) -> None:
-        super().__init__(conn, index=index, ttl=ttl, clock=clock, busy_timeout=busy_timeout, synchronous=synchronous)
+    def __init__(self, conn: Connection, **options: Unpack[StoreOptions]) -> None:
+        super().__init__(conn, **options)
         self._sweeper = Sweeper()
 
     @classmethod
     @contextmanager
-    def from_conn_string(cls, conn_string: str, **options: Any) -> Generator[Self]:
+    def from_conn_string(cls, conn_string: str, **options: Unpack[StoreOptions]) -> Generator[Self]:
         """Open a store on a path, ":memory:" or a "file:" URI, and close it at the end of the block.
 
-        The options are those of the constructor.
+        The options are those of `StoreOptions`.
 
         Raises:
             StorageError: The file cannot be opened.
