@@ -156,8 +156,11 @@ def add_head(place: Place, *, epoch: int = 0) -> Steps[int | None]:
 # Writing
 
 
-def write_step(place: Place, line: int, epoch: tuple[int, int], step: NewStep) -> Steps[None]:
-    """Append a step or begin a branch, moving the head; `epoch` is the one expected and the one to set."""
+def write_step(place: Place, line: int, epoch: tuple[int, int], step: NewStep, *, clears: bool = True) -> Steps[None]:
+    """Append a step or begin a branch, moving the head; `epoch` is the one expected and the one to set.
+
+    `clears` drops what was pending behind the step before: this one has consumed it.
+    """
     row = step.row
     before = step.expected or (0, 0)
     # A difference takes its keyframe from the head row: pruning may have moved it since the cursor was loaded.
@@ -187,7 +190,8 @@ def write_step(place: Place, line: int, epoch: tuple[int, int], step: NewStep) -
     yield Query("step_add", (place.tenant, line, *row[:2], key_seq, *row[3:]))
     if step.origin is not None:
         yield Query("fork_add", (place.tenant, line, row.branch, *step.origin))
-    yield Query("pending_clear", (place.tenant, line, row.branch, row.seq - 1))
+    if clears:
+        yield Query("pending_clear", (place.tenant, line, row.branch, row.seq - 1))
     yield from write_spills(place, step.spills)
 
 
@@ -276,12 +280,17 @@ def read_pending(place: Place, line: int, position: Position) -> Steps[list[Task
     """The writes saved behind the step at `position`, in the order of their tasks' paths."""
     rows = yield Query("pending_read", (place.tenant, line, *position))
     tasks: list[TaskRecord] = []
-    for _, body in rows:
-        task, missing = unpack_task(body)
-        if missing:
-            task, _ = unpack_task(body, (yield from read_spills(place, missing)))
-        tasks.append(task)
+    for *_, body in rows:
+        tasks.append((yield from read_task(place, body)))
     return sorted(tasks, key=lambda task: (task.path, task.task_id))
+
+
+def read_task(place: Place, body: bytes) -> Steps[TaskRecord]:
+    """A pending row's writes, with their spilled leaves in place."""
+    task, missing = unpack_task(body)
+    if missing:
+        task, _ = unpack_task(body, (yield from read_spills(place, missing)))
+    return task
 
 
 def read_children(place: Place, line: int, position: Position) -> Steps[list[StepRow]]:

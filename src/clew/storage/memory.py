@@ -189,7 +189,15 @@ class MemoryTables:
         return [(1,)]
 
     def _do_pending_read(self, tenant: str, line: int, branch: int, seq: int) -> list[Row]:
-        return [(epoch, body) for epoch, body in self._pending[line].get((branch, seq), {}).values()]
+        tasks = self._pending[line].get((branch, seq), {})
+        return [(task_id, *row) for task_id, row in tasks.items()]
+
+    def _do_pending_task(self, tenant: str, line: int, branch: int, seq: int, task_id: bytes) -> list[Row]:
+        row = self._pending[line].get((branch, seq), {}).get(task_id)
+        return [] if row is None else [(task_id, *row)]
+
+    def _do_pending_drop(self, tenant: str, line: int, branch: int, seq: int, task_id: bytes) -> list[Row]:
+        return [(self._delete(self._pending[line].get((branch, seq), {}), task_id),)]
 
     def _do_pending_clear(self, tenant: str, line: int, branch: int, seq: int) -> list[Row]:
         return [(self._delete(self._pending[line], (branch, seq)),)]

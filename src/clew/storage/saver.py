@@ -25,13 +25,18 @@ class LogSaver:
     def __init__(
         self,
         *,
+        serde: Codec | None = None,
         types: TypeRegistry | None = None,
         keyframe_factor: float = KEYFRAME_FACTOR,
         keyframe_chain: int = KEYFRAME_CHAIN,
         heads_limit: int = HEADS_LIMIT,
     ) -> None:
+        if serde is not None and not isinstance(serde, Codec):  # pyright: ignore[reportUnnecessaryIsInstance] - not all check types
+            raise TypeError(
+                f"serde is a {type(serde).__name__}, not a clew.serde.Codec; register classes with clew.serde.register"
+            )
         self.tenant = ""
-        self.types = types or default_registry
+        self.types = types or (default_registry if serde is None else serde.types)
         self.heads = Heads(heads_limit)
         self._keyframe_factor = keyframe_factor
         self._keyframe_chain = keyframe_chain
@@ -39,10 +44,14 @@ class LogSaver:
 
     def session(self, thread_id: str, *, types: frozenset[type] = frozenset()) -> LogSession:
         """Open a run on a thread; no I/O. `types` are the classes the graph's annotations make known."""
+        return LogSession(self, check_thread_id(thread_id), self.codec(types))
+
+    def codec(self, types: frozenset[type]) -> Codec:
+        """The codec that also knows `types`."""
         codec = self._codecs.get(types)
         if codec is None:
             codec = self._codecs[types] = Codec(self.types.extended(types) if types else self.types)
-        return LogSession(self, check_thread_id(thread_id), codec)
+        return codec
 
     def wants_keyframe(self, state: State, seq: int) -> bool:
         """Whether the step at `seq`, the one after `state`, should be written in full."""

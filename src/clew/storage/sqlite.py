@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal
 
 from clew import _failpoints
@@ -103,6 +103,10 @@ class SqliteTables:
                     connection.close()
             self._reader = self._writer = None
 
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
     def after_maintenance(self) -> None:
         """Give the space that was freed back to the file system."""
         with self._lock, self._typed_errors():
@@ -114,7 +118,7 @@ class SqliteTables:
     # One transaction
 
     @contextlib.contextmanager
-    def _transaction(self, connection: sqlite3.Connection) -> Iterator[Callable[[str, tuple[Any, ...]], list[Row]]]:
+    def _transaction(self, connection: sqlite3.Connection) -> Generator[Callable[[str, tuple[Any, ...]], list[Row]]]:
         with self._typed_errors():
             connection.execute("begin immediate")
             try:
@@ -281,7 +285,7 @@ class SqliteTables:
         return applied
 
     @contextlib.contextmanager
-    def _typed_errors(self) -> Iterator[None]:
+    def _typed_errors(self) -> Generator[None]:
         try:
             yield
         except sqlite3.Error as error:

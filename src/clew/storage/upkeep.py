@@ -125,7 +125,7 @@ def retain(place: Place, line: int, keys: list[StepKey], kept: set[Position]) ->
         if key.position not in kept:
             yield Query("step_drop", (place.tenant, line, *key.position))
             yield Query("pending_clear", (place.tenant, line, *key.position))
-    yield from _reset_head(place.tenant, line)
+    yield from reset_head(place.tenant, line)
 
 
 def rebase(place: Place, line: int, branch: int, first: int, seqs: set[int]) -> Steps[None]:
@@ -223,7 +223,7 @@ def _spans(branch: list[StepKey], new_key: Mapping[int, int]) -> list[tuple[int,
     return spans
 
 
-def _reset_head(tenant: str, line: int) -> Steps[None]:
+def reset_head(tenant: str, line: int) -> Steps[None]:
     """Point the head at the newest step that is left."""
     _, _, _, _, top = (yield Query("head_place", (tenant, line)))[0]
     branch, seq, key_seq, _ = (yield Query("step_list", (tenant, line, None, 1)))[0]

@@ -9,7 +9,7 @@ Invariant: `apply(old, diff(old, new))` equals `new` byte for byte, dict order i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import xxhash
@@ -32,7 +32,7 @@ class Encoder(Protocol):
 
     def encode(self, value: Any) -> bytes: ...
 
-    def encode_items(self, items: list[Any]) -> list[bytes]: ...
+    def encode_items(self, values: Sequence[Any]) -> list[bytes]: ...
 
 
 class Value:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from clew import _failpoints
-from clew.serde import TypeRegistry
+from clew.checkpoint._face import CheckpointSaver
+from clew.serde import Codec, TypeRegistry
 from clew.storage.memory import MemoryTables
-from clew.storage.saver import HEADS_LIMIT, KEYFRAME_CHAIN, KEYFRAME_FACTOR, LogSaver, finished
+from clew.storage.saver import HEADS_LIMIT, KEYFRAME_CHAIN, KEYFRAME_FACTOR, finished
 from clew.storage.session import LogOp, LogSession
 
 __all__ = ("InMemorySaver", "MemorySaver")
@@ -15,21 +16,38 @@ __all__ = ("InMemorySaver", "MemorySaver")
 T = TypeVar("T")
 
 
-class InMemorySaver(LogSaver):
+class InMemorySaver(CheckpointSaver):
     """Keeps checkpoints in memory, in the same encoded form and under the same rules as a database."""
 
     def __init__(
         self,
         *,
+        serde: Codec | None = None,
         types: TypeRegistry | None = None,
         keyframe_factor: float = KEYFRAME_FACTOR,
         keyframe_chain: int = KEYFRAME_CHAIN,
         heads_limit: int = HEADS_LIMIT,
     ) -> None:
         super().__init__(
-            types=types, keyframe_factor=keyframe_factor, keyframe_chain=keyframe_chain, heads_limit=heads_limit
+            serde=serde,
+            types=types,
+            keyframe_factor=keyframe_factor,
+            keyframe_chain=keyframe_chain,
+            heads_limit=heads_limit,
         )
         self._tables = MemoryTables()
+
+    def __enter__(self) -> InMemorySaver:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    async def __aenter__(self) -> InMemorySaver:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        pass
 
     def run(self, op: LogOp[T]) -> T:
         """Run an operation and wait for it."""

@@ -61,7 +61,10 @@ select branch, seq, key_seq, checkpoint_id
 select branch, seq, root_branch, root_seq from clew_step where tenant = ? and line = ? order by checkpoint_id desc
 
 -- name: fork_add
-insert into clew_fork (tenant, line, branch, parent_branch, parent_seq) values (?, ?, ?, ?, ?)
+insert into clew_fork (tenant, line, branch, parent_branch, parent_seq)
+values (?, ?, ?, ?, ?)
+on conflict (tenant, line, branch)
+   do update set parent_branch = excluded.parent_branch, parent_seq = excluded.parent_seq
 
 -- name: fork_list
 select branch, parent_branch, parent_seq from clew_fork where tenant = ? and line = ?
@@ -72,7 +75,15 @@ values (?, ?, ?, ?, ?, ?, ?)
 on conflict (tenant, line, branch, seq, task_id) do update set epoch = excluded.epoch, body = excluded.body
 
 -- name: pending_read
-select epoch, body from clew_pending where tenant = ? and line = ? and branch = ? and seq = ?
+select task_id, epoch, body from clew_pending where tenant = ? and line = ? and branch = ? and seq = ?
+
+-- name: pending_task
+select task_id, epoch, body
+  from clew_pending
+ where tenant = ? and line = ? and branch = ? and seq = ? and task_id = ?
+
+-- name: pending_drop
+delete from clew_pending where tenant = ? and line = ? and branch = ? and seq = ? and task_id = ?
 
 -- name: pending_clear
 delete from clew_pending where tenant = ? and line = ? and branch = ? and seq = ?

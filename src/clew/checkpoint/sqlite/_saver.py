@@ -5,33 +5,78 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import sqlite3
 import weakref
 from collections import deque
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator
+from typing import Any, Self, TypeVar
 
-from clew.storage.saver import LogSaver, finished
+from clew.checkpoint._face import CheckpointSaver
+from clew.serde import Codec, TypeRegistry
+from clew.storage.saver import HEADS_LIMIT, KEYFRAME_CHAIN, KEYFRAME_FACTOR, finished
 from clew.storage.session import LogOp, LogSession
-from clew.storage.sqlite import SqliteTables
+from clew.storage.sqlite import SqliteTables, Synchronous
 from clew.storage.worker import Worker
 from clew.storage.writer import Job, WriteQueue
 
 T = TypeVar("T")
 
 _CLOSE_SECONDS = 5.0
-_open_savers: weakref.WeakSet[SqliteLogSaver] = weakref.WeakSet()
+_open_savers: weakref.WeakSet[SqliteSaver] = weakref.WeakSet()
 
 
-class SqliteLogSaver(LogSaver):
-    """Runs operations on `SqliteTables`. Thread-safe, and bound to no event loop."""
+class SqliteSaver(CheckpointSaver):
+    """Keeps checkpoints in a SQLite database; one object serves blocking and async callers, on any event loop.
 
-    def __init__(self, tables: SqliteTables, **settings: Any) -> None:
-        super().__init__(**settings)
+    `conn` is a path, a `file:` URI, ":memory:", or an open connection: of a file, its path is opened once more; a
+    database in memory is used through the connection itself, which must have `check_same_thread=False` if other
+    threads use the saver. `synchronous="FULL"` (the default) makes every acknowledged write survive a power loss;
+    "NORMAL" is about ten times faster per commit, survives a crash of the process, and may lose the last commits when
+    the machine loses power, never leaving a hole. `busy_timeout` (seconds) bounds the wait for other processes.
+    """
+
+    def __init__(
+        self,
+        conn: sqlite3.Connection | str,
+        *,
+        serde: Codec | None = None,
+        synchronous: Synchronous = "FULL",
+        busy_timeout: float = 30.0,
+        types: TypeRegistry | None = None,
+        keyframe_factor: float = KEYFRAME_FACTOR,
+        keyframe_chain: int = KEYFRAME_CHAIN,
+        heads_limit: int = HEADS_LIMIT,
+    ) -> None:
+        super().__init__(
+            serde=serde,
+            types=types,
+            keyframe_factor=keyframe_factor,
+            keyframe_chain=keyframe_chain,
+            heads_limit=heads_limit,
+        )
+        self.conn = conn
+        self._attach(_tables(conn, synchronous, busy_timeout))
+
+    def _attach(self, tables: SqliteTables) -> None:
         self.tables = tables
         self._writes = WriteQueue(tables.write_group)
         self._reads: deque[Callable[[], None]] = deque()
         self._reader = Worker("clew-reader", self._drain_reads)
         _open_savers.add(self)
+
+    @classmethod
+    @contextlib.contextmanager
+    def from_conn_string(cls, conn_string: str, **settings: Any) -> Generator[Self]:
+        """Open a saver on a path, a `file:` URI or ":memory:", and close it at the end."""
+        saver = cls(conn_string, **settings)
+        try:
+            yield saver
+        finally:
+            saver.close()
+
+    def setup(self) -> None:
+        """Make or upgrade the tables; done on first use by itself, idempotent, and safe to race."""
+        self.tables.setup()
 
     def run(self, op: LogOp[T]) -> T:
         """Run an operation and wait for it (a write: until it is durable)."""
@@ -55,7 +100,7 @@ class SqliteLogSaver(LogSaver):
             return _outcome(await self._posted(op))
         if session.settled < session.submitted:
             await self.aflush(session)
-        return await self._read(lambda: finished(op, self.tables.read(op.steps)))
+        return await self._on_reader(lambda: finished(op, self.tables.read(op.steps)))
 
     def submit(self, session: LogSession, op: LogOp[None]) -> None:
         """Queue a write of `session` behind its earlier ones and return at once."""
@@ -77,7 +122,7 @@ class SqliteLogSaver(LogSaver):
     async def aflush(self, session: LogSession) -> None:
         """As `flush`, without blocking the event loop."""
         if session.settled < session.submitted and not self.tables.is_shared:
-            await self._read(lambda: self._writes.settle(session))
+            await self._on_reader(lambda: self._writes.settle(session))
         self.flush(session)
 
     def close(self) -> None:
@@ -86,9 +131,27 @@ class SqliteLogSaver(LogSaver):
         self.tables.close()
         _open_savers.discard(self)
 
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):
-            self.tables.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """As `close`, without blocking the event loop."""
+        await self._on_reader(self.close)
+
+    def _freed(self) -> None:
+        self.tables.after_maintenance()
+
+    async def _afreed(self) -> None:
+        await self._on_reader(self.tables.after_maintenance)
 
     async def _posted(self, op: LogOp[Any]) -> Job:
         """Hand a write to the writer thread; it is carried out even if the caller stops waiting."""
@@ -97,7 +160,7 @@ class SqliteLogSaver(LogSaver):
         self._writes.post(Job(op, lambda job: _wake(loop, future, job)))
         return await future
 
-    async def _read(self, work: Callable[[], T]) -> T:
+    async def _on_reader(self, work: Callable[[], T]) -> T:
         """Run `work` on the reader thread."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -152,3 +215,11 @@ def _flush_at_exit() -> None:
     for saver in list(_open_savers):
         with contextlib.suppress(Exception):
             saver.close()
+
+
+def _tables(conn: sqlite3.Connection | str, synchronous: Synchronous, busy_timeout: float) -> SqliteTables:
+    if isinstance(conn, str):
+        return SqliteTables(conn, synchronous=synchronous, busy_timeout=busy_timeout)
+    path = next((row[2] for row in conn.execute("pragma database_list") if row[1] == "main"), "")
+    given = None if path else conn
+    return SqliteTables(path or ":memory:", synchronous=synchronous, busy_timeout=busy_timeout, connection=given)

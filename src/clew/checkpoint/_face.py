@@ -1,0 +1,459 @@
+"""The saver's face for callers that address checkpoints by id: the field's method names over the log."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar, cast
+
+from clew.checkpoint.base import (
+    WRITES_IDX_MAP,
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    RunnableConfig,
+    get_checkpoint_id,
+    get_checkpoint_metadata,
+)
+from clew.ids import id_bytes, id_text
+from clew.ids import thread_id as check_thread_id
+from clew.protocols import HistoryQuery
+from clew.serde import Codec
+from clew.storage import direct, encode, loaded, upkeep, verify
+from clew.storage.history import read_history
+from clew.storage.loaded import Loaded
+from clew.storage.log import Place
+from clew.storage.query import Steps
+from clew.storage.saver import LogSaver
+from clew.storage.session import LogOp, LogSession
+
+T = TypeVar("T")
+
+_FOREIGN = "langgraph"
+_FOREIGN_TYPES = ("Command", "Interrupt", "Overwrite", "Send")
+
+
+class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
+    """A saver with both faces: `clew.protocols.Saver` for runs, and checkpoints by id.
+
+    Where LangGraph is loaded, its graphs accept this object as one of their savers.
+    """
+
+    # What a backend brings; see clew.protocols.Saver
+
+    def run(self, op: LogOp[T]) -> T:
+        """Run an operation and wait for it."""
+        raise NotImplementedError
+
+    async def arun(self, op: LogOp[T]) -> T:
+        """Run an operation without blocking the event loop."""
+        raise NotImplementedError
+
+    @property
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride] - isinstance() reads it
+        """This class, also a saver of LangGraph's where that is loaded: it checks with isinstance."""
+        base = sys.modules.get(f"{_FOREIGN}.checkpoint.base")
+        return type(self) if base is None else _also(type(self), base.BaseCheckpointSaver)
+
+    @property
+    def serde(self) -> Codec:  # pyright: ignore[reportIncompatibleVariableOverride] - the codec follows from `types`
+        """What encodes values."""
+        return self._codec()
+
+    # Reading
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint that `config` addresses with all that belongs to it; the newest one without an id."""
+        return self.run(self._get_op(config))
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """As `get_tuple`."""
+        return await self.arun(self._get_op(config))
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Checkpoints, newest first: of one thread, or of all with `config` None."""
+        yield from self.run(self._list_op(config, filter, before, limit))
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """As `list`."""
+        for found in await self.arun(self._list_op(config, filter, before, limit)):
+            yield found
+
+    def threads(self) -> Sequence[upkeep.ThreadSummary]:
+        """Every thread in storage, the one used last first."""
+        return self.run(self._op("", lambda: upkeep.list_threads(self.tenant)))
+
+    async def athreads(self) -> Sequence[upkeep.ThreadSummary]:
+        """As `threads`."""
+        return await self.arun(self._op("", lambda: upkeep.list_threads(self.tenant)))
+
+    def verify(self, thread_id: str | None = None) -> verify.Report:
+        """Read every stored step of a thread, or of all, and report what is wrong; nothing is changed."""
+        report = verify.Report()
+        for name in self._names(thread_id):
+            self.run(self._op(name, lambda name=name: verify.verify_thread(self.tenant, name, report)))
+        return report
+
+    # Writing
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint as the child of the one `config` addresses; gives the config that addresses it."""
+        return self.run(self._put_op(config, checkpoint, metadata, new_versions))
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """As `put`."""
+        return await self.arun(self._put_op(config, checkpoint, metadata, new_versions))
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store a task's writes behind the checkpoint that `config` addresses."""
+        self.run(self._put_writes_op(config, writes, task_id, task_path))
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """As `put_writes`."""
+        await self.arun(self._put_writes_op(config, writes, task_id, task_path))
+
+    # Maintenance
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Remove a thread with all its namespaces; a run on it stops with `ThreadConflictError`."""
+        self.run(self._delete_op(thread_id))
+        self._freed()
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """As `delete_thread`."""
+        await self.arun(self._delete_op(thread_id))
+        await self._afreed()
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Remove every checkpoint that the runs made; what is left reads as before."""
+        self.run(self._delete_runs_op(run_ids))
+        self._freed()
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """As `delete_for_runs`."""
+        await self.arun(self._delete_runs_op(run_ids))
+        await self._afreed()
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a thread's whole history, with what is pending, to a thread that does not exist yet."""
+        self.run(self._copy_op(source_thread_id, target_thread_id))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """As `copy_thread`."""
+        await self.arun(self._copy_op(source_thread_id, target_thread_id))
+
+    def prune(
+        self,
+        thread_ids: Sequence[str],
+        *,
+        strategy: str = "keep_latest",
+        keep_last: int | None = None,
+        older_than: timedelta | datetime | None = None,
+    ) -> None:
+        """Shorten threads. The newest checkpoint of each namespace always stays, unless `strategy` is "delete".
+
+        `keep_last` keeps that many of each namespace; `older_than` drops those made before a time, or longer ago than
+        a duration; with both, what either would drop goes. With neither, only the newest stays.
+        """
+        for op in self._prune_ops(thread_ids, strategy, keep_last, older_than):
+            self.run(op)
+        self._freed()
+
+    async def aprune(
+        self,
+        thread_ids: Sequence[str],
+        *,
+        strategy: str = "keep_latest",
+        keep_last: int | None = None,
+        older_than: timedelta | datetime | None = None,
+    ) -> None:
+        """As `prune`."""
+        for op in self._prune_ops(thread_ids, strategy, keep_last, older_than):
+            await self.arun(op)
+        await self._afreed()
+
+    def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> CheckpointSaver:
+        """A saver on the same storage that also knows the classes named by (module, class) pairs.
+
+        Only classes of modules that are loaded are known: no name is ever imported.
+        """
+        types = set[type]()
+        for module, *path in extra_allowlist:
+            found: Any = sys.modules.get(module)
+            for name in path[0].split(".") if path else ():
+                found = getattr(found, name, None)
+            if isinstance(found, type):
+                types.add(found)
+        clone = copy.copy(self)
+        clone.types = self.types.extended(types)
+        clone._codecs = {}
+        return clone
+
+    # The operations, each once for both ways of waiting
+
+    def _op(
+        self,
+        thread: str,
+        steps: Callable[[], Steps[Any]],
+        *,
+        kind: str = "read",
+        finish: Callable[[Any], T] | None = None,
+    ) -> LogOp[T]:
+        return LogOp(LogSession(self, thread, self._codec()), steps, kind=kind, finish=finish)
+
+    def _codec(self) -> Codec:
+        """The codec of this face: it also knows what LangGraph's engine stores, where that is loaded."""
+        module = sys.modules.get(f"{_FOREIGN}.types")
+        names = () if module is None else _FOREIGN_TYPES
+        types = frozenset(found for name in names if isinstance(found := getattr(module, name, None), type))
+        return self.codec(types)
+
+    def _get_op(self, config: RunnableConfig) -> LogOp[CheckpointTuple | None]:
+        place = self._place(config)
+        codec = self._codec()
+
+        def finish(found: Loaded | None) -> CheckpointTuple | None:
+            return None if found is None else checkpoint_tuple(found, codec.decode)
+
+        return self._op(
+            place.thread,
+            lambda: direct.get_checkpoint(self.heads, place, get_checkpoint_id(config)),
+            finish=finish,
+        )
+
+    def _list_op(
+        self,
+        config: RunnableConfig | None,
+        filter: Mapping[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> LogOp[Sequence[CheckpointTuple]]:
+        configurable = {} if config is None else config["configurable"]
+        thread = None if config is None else check_thread_id(configurable["thread_id"])
+        ns: str | None = configurable.get("checkpoint_ns")
+        only: str | None = configurable.get("checkpoint_id")
+        codec = self._codec()
+        query = HistoryQuery(None if before is None else get_checkpoint_id(before), limit, filter or {})
+
+        def steps() -> Steps[list[Loaded]]:
+            found: list[Loaded] = []
+            for place in (yield from direct.namespaces(self.tenant, thread)):
+                if ns is not None and place.ns != ns:
+                    continue
+                if only is None:
+                    found += yield from read_history(place, query, codec.decode)
+                elif (one := (yield from direct.get_checkpoint(self.heads, place, only))) is not None:
+                    if _matches(one, query, codec):
+                        found.append(one)
+            found.sort(key=lambda one: one.id, reverse=True)
+            return found if limit is None else found[: max(limit, 0)]
+
+        def finish(found: list[Loaded]) -> Sequence[CheckpointTuple]:
+            return [checkpoint_tuple(one, codec.decode) for one in found]
+
+        return self._op(thread or "", steps, finish=finish)
+
+    def _put_op(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: Mapping[str, Any],
+        new_versions: Mapping[str, Any],
+    ) -> LogOp[RunnableConfig]:
+        place = self._place(config)
+        codec = self._codec()
+        new = direct.NewCheckpoint(
+            id=checkpoint["id"],
+            parent_id=get_checkpoint_id(config),
+            values=dict(checkpoint["channel_values"]),
+            versions=dict(checkpoint["channel_versions"]),
+            seen={node: dict(versions) for node, versions in checkpoint["versions_seen"].items()},
+            updated=checkpoint.get("updated_channels"),
+            metadata=get_checkpoint_metadata(config, metadata),
+            new_versions=dict(new_versions),
+            extra={"v": checkpoint["v"], "ts": checkpoint["ts"]},
+        )
+        stored: RunnableConfig = {
+            "configurable": {"thread_id": place.thread, "checkpoint_ns": place.ns, "checkpoint_id": checkpoint["id"]}
+        }
+        return self._op(
+            place.thread,
+            lambda: direct.put_checkpoint(self.heads, place, new, codec),
+            kind="put",
+            finish=lambda _: stored,
+        )
+
+    def _put_writes_op(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+    ) -> LogOp[None]:
+        place = self._place(config)
+        task = direct.encode_writes(writes, task_id, task_path, self._codec())
+        indexes = [WRITES_IDX_MAP.get(channel, index) for index, (channel, _) in enumerate(writes)]
+        replaces = all(channel in WRITES_IDX_MAP for channel, _ in writes)
+        checkpoint_id = cast(str, config["configurable"]["checkpoint_id"])
+        return self._op(
+            place.thread,
+            lambda: direct.put_writes(place, checkpoint_id, task, indexes, replaces=replaces),
+            kind="put",
+        )
+
+    def _delete_op(self, thread_id: str) -> LogOp[None]:
+        thread = check_thread_id(thread_id)
+        return self._op(
+            thread,
+            lambda: upkeep.delete_thread(self.tenant, thread),
+            kind="delete",
+            finish=lambda _: self.heads.drop(self.tenant, thread),
+        )
+
+    def _delete_runs_op(self, run_ids: Sequence[str]) -> LogOp[None]:
+        ids = [id_bytes(str(run_id)) for run_id in run_ids]
+
+        def finish(threads: set[str]) -> None:
+            for thread in threads:
+                self.heads.drop(self.tenant, thread)
+
+        return self._op("", lambda: upkeep.delete_runs(self.tenant, ids), kind="delete", finish=finish)
+
+    def _copy_op(self, source_thread_id: str, target_thread_id: str) -> LogOp[None]:
+        source, target = check_thread_id(source_thread_id), check_thread_id(target_thread_id)
+        return self._op(target, lambda: upkeep.copy_thread(self.tenant, source, target), kind="copy")
+
+    def _prune_ops(
+        self,
+        thread_ids: Sequence[str],
+        strategy: str,
+        keep_last: int | None,
+        older_than: timedelta | datetime | None,
+    ) -> Sequence[LogOp[None]]:
+        if strategy == "delete":
+            return [self._delete_op(thread_id) for thread_id in thread_ids]
+        if strategy != "keep_latest":
+            raise ValueError(f"strategy is {strategy!r}, not 'keep_latest' or 'delete'")
+        keep = _keep_policy(keep_last, older_than)
+
+        def op(thread: str) -> LogOp[None]:
+            return self._op(thread, lambda: upkeep.prune_thread(self.tenant, thread, keep), kind="prune")
+
+        return [op(check_thread_id(thread_id)) for thread_id in thread_ids]
+
+    def _names(self, thread_id: str | None) -> Sequence[str]:
+        if thread_id is not None:
+            return [check_thread_id(thread_id)]
+        return self.run(self._op("", lambda: _thread_names(self.tenant)))
+
+    def _place(self, config: RunnableConfig) -> Place:
+        configurable = config["configurable"]
+        return Place(self.tenant, check_thread_id(configurable["thread_id"]), configurable.get("checkpoint_ns") or "")
+
+    def _freed(self) -> None:
+        """Called after rows were removed: a backend may give space back."""
+
+    async def _afreed(self) -> None:
+        self._freed()
+
+
+def checkpoint_tuple(found: Loaded, decode: Callable[[bytes], Any]) -> CheckpointTuple:
+    """A checkpoint as this face shows it."""
+    state, place = found.state, found.place
+    extra = state.extra or {}
+    parent = extra.get("parent") if found.parent_id is None else id_text(found.parent_id)
+    checkpoint = Checkpoint(
+        v=extra.get("v", 4),
+        id=id_text(found.id),
+        ts=extra.get("ts") or encode.timestamp(state.created_at),
+        channel_values=loaded.values(found, decode),
+        channel_versions=dict(state.versions),
+        versions_seen={node: dict(versions) for node, versions in state.seen.items()},
+        updated_channels=None if state.updated is None else [*state.updated],
+    )
+    writes = [
+        (task.task_id, channel, value)
+        for task in (encode.decode_task(record, decode) for record in found.pending)
+        for channel, value in task.writes
+    ]
+    return CheckpointTuple(
+        config=_config(place, id_text(found.id)),
+        checkpoint=checkpoint,
+        metadata=cast(CheckpointMetadata, loaded.metadata(found, decode)),
+        parent_config=None if parent is None else _config(place, parent),
+        pending_writes=writes,
+    )
+
+
+def _config(place: Place, checkpoint_id: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": place.thread, "checkpoint_ns": place.ns, "checkpoint_id": checkpoint_id}}
+
+
+def _matches(found: Loaded, query: HistoryQuery, codec: Codec) -> bool:
+    if query.before is not None and found.id >= id_bytes(query.before):
+        return False
+    metadata = loaded.metadata(found, codec.decode)
+    return all(metadata.get(key) == value for key, value in query.filter.items())
+
+
+def _keep_policy(keep_last: int | None, older_than: timedelta | datetime | None) -> upkeep.Keep:
+    policies: list[upkeep.Keep] = []
+    if keep_last is not None:
+        if keep_last < 1:
+            raise ValueError(f"keep_last is {keep_last}; the newest checkpoint always stays, so it is at least 1")
+        policies.append(upkeep.keep_newest(keep_last))
+    match older_than:
+        case timedelta():
+            policies.append(upkeep.keep_since(time.time_ns() // 1000 - older_than // timedelta(microseconds=1)))
+        case datetime():
+            since = older_than - datetime(1970, 1, 1, tzinfo=UTC)  # a naive time is a TypeError: it names no moment
+            policies.append(upkeep.keep_since(since // timedelta(microseconds=1)))
+        case None:
+            pass
+    return upkeep.keep_both(policies) if policies else upkeep.keep_newest(1)
+
+
+def _thread_names(tenant: str) -> Steps[list[str]]:
+    places = yield from direct.namespaces(tenant, None)
+    return sorted({place.thread for place in places})
+
+
+_both: dict[tuple[type, type], type] = {}
+
+
+def _also(own: type, other: type) -> type:
+    """A class that is both, for isinstance only; nothing is ever an instance of it."""
+    if (own, other) not in _both:
+        _both[own, other] = type(own.__name__, (own, other), {"__module__": own.__module__})
+    return _both[own, other]
