@@ -11,8 +11,20 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import pytest
-from pydantic import BaseModel, ConfigDict, PrivateAttr, RootModel, field_validator
+from pydantic import (
+    AnyUrl,
+    BaseModel,
+    ConfigDict,
+    HttpUrl,
+    PostgresDsn,
+    PrivateAttr,
+    RootModel,
+    SecretBytes,
+    SecretStr,
+    field_validator,
+)
 from pydantic import v1 as old_pydantic
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from clew.errors import SerializationError
 from clew.serde import Codec, TypeRegistry, register
@@ -239,6 +251,35 @@ def test_model_remembers_which_fields_were_set() -> None:
 
     assert [model.model_fields_set for model in restored] == [{"a"}, {"a", "b"}, {"a", "more"}, set()]
     assert restored[2].model_extra == {"more": 2}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        SecretStr("s"),
+        SecretBytes(b"s"),
+        AnyUrl("https://example.org/a?b=c"),
+        HttpUrl("http://example.org"),
+        PostgresDsn("postgresql://u:p@host1:1,host2:2/db"),
+    ],
+    ids=ascii,
+)
+def test_value_types_of_pydantic_are_always_known(value: object) -> None:
+    restored = again({"v": value})["v"]
+
+    assert type(restored) is type(value)
+    assert restored == value
+
+
+def test_pydantic_dataclass_comes_back() -> None:
+    @pydantic_dataclass
+    class Validated:
+        a: int
+        b: list[int] = field(default_factory=list)
+
+    restored = again(Validated(1, [2]), Codec(TypeRegistry([Validated])))
+
+    assert restored == Validated(1, [2])
 
 
 def test_old_style_model_comes_back() -> None:

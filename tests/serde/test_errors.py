@@ -60,6 +60,17 @@ def test_path_leads_to_the_part_that_cannot_be_stored(value: object, path: str) 
     assert isinstance(caught.value, StorageError)
 
 
+@pytest.mark.parametrize("value", [LOCK, print, iter([]), (item for item in ())], ids=range(4))
+def test_what_cannot_be_stored_at_all_has_its_own_remedy(value: object) -> None:
+    with pytest.raises(SerializationError) as caught:
+        CODEC.encode([value])
+
+    assert (
+        caught.value.hint
+        == "keep it out of the state: store what it is made from, and make it again where it is needed"
+    )
+
+
 def test_private_attribute_that_cannot_be_stored_is_named() -> None:
     model = Model()
     model._lock = LOCK

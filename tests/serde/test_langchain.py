@@ -178,6 +178,15 @@ def test_without_langchain_core_the_extra_is_named() -> None:
     ), result.stderr
 
 
+def test_text_of_a_message_can_be_stored() -> None:
+    text = AIMessage("the answer").text
+
+    restored = again({"answer": text})["answer"]
+
+    assert type(restored) is type(text)
+    assert restored == "the answer"
+
+
 def test_messages_are_stored_as_their_fields() -> None:
     data = Codec().encode(HumanMessage("hello", id="1"))
 

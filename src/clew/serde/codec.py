@@ -11,6 +11,7 @@ codec wrote; whatever the bytes, decoding gives a value or a typed error, with m
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -24,7 +25,7 @@ from clew.serde._depth import FREE_LEVELS, MAX_LEVELS, is_narrow
 from clew.serde._explain import locate
 from clew.serde._plain import BIN8, BIN16, BIN32, OPTIONS, dict_from_pairs, holds_buffer, rewrite
 from clew.serde.opaque import Opaque
-from clew.serde.registry import TypeRegistry, default_registry
+from clew.serde.registry import Shape, TypeRegistry, default_registry
 from clew.serde.rules import Refused, Rule, TooDeep, type_name
 
 _packb = ormsgpack.packb
@@ -83,19 +84,23 @@ class Codec:
 
     def encode_items(self, values: Sequence[Any]) -> list[bytes]:
         """The bytes of each of `values`, in order; the same as `encode` of each, at the speed of one native loop."""
-        hook = self._level.write
+        level = self._level
+        hook = level.write
         try:
             packed = [_packb(value, hook, OPTIONS) for value in values]
         except TypeError:
+            packed = None
             error = _thrown.take()
             if error is not None and not isinstance(error, Exception):
                 raise error from None  # such as KeyboardInterrupt
-        else:
-            # Inlined `holds_buffer` gate: this loop is the hot path of a growing list of messages.
-            if not [1 for data in packed if BIN8 in data or BIN16 in data or BIN32 in data]:
-                return packed
         try:
-            return [self._level.pack(value) for value in values]
+            if packed is None:
+                return [level.pack(value) for value in values]
+            # What `pack` asks of each: this loop is the hot path of a growing list of messages.
+            for index in [i for i, data in enumerate(packed) if BIN8 in data or BIN16 in data or BIN32 in data]:
+                if holds_buffer(values[index]):
+                    packed[index] = level.pack_exactly(values[index])
+            return packed
         except (Refused, RecursionError) as error:
             refused = error
         self._raise_unstorable(list(values), refused)
@@ -107,20 +112,20 @@ class Codec:
         is not known here. With `opaque=True` a value of an unknown type, or one that cannot be restored, is given as
         `Opaque`, which encodes to the same bytes again.
         """
-        level = self._opaque_level if opaque else self._level
         try:
-            return level.unpack(data)
+            return (self._opaque_level if opaque else self._level).unpack(data)
         except (Refused, RecursionError) as error:
             refused = error
-        if isinstance(refused, RecursionError):
-            raise errors.SerializationError("stored bytes nest too deeply to be read here") from refused
-        if refused.is_corrupt:
-            raise errors.CorruptRecordError(refused.reason, hint=refused.hint) from refused.__cause__
-        raise errors.SerializationError(refused.reason, hint=refused.hint) from refused.__cause__
+        _raise_unreadable(refused)
 
     def decode_items(self, items: Sequence[bytes], *, opaque: bool = False) -> list[Any]:
         """The value of each of `items`, in order; the same as `decode` of each."""
-        return [self.decode(data, opaque=opaque) for data in items]
+        unpack = (self._opaque_level if opaque else self._level).unpack
+        try:
+            return [unpack(data) for data in items]
+        except (Refused, RecursionError) as error:
+            refused = error
+        _raise_unreadable(refused)
 
     def accepts(self, value: Any) -> bool:
         """Whether `value` can be stored."""
@@ -158,10 +163,7 @@ class Codec:
             return shape.rule
         rule = exceptions.open_writer(cls) or _foreign_writer(cls)
         if rule is None:
-            raise Refused(
-                f"a value of type {type_name(cls)!r} cannot be stored",
-                hint=f"make it known with clew.serde.register({cls.__name__}), or name it in the graph's schema",
-            )
+            raise Refused(f"a value of type {type_name(cls)!r} cannot be stored", hint=_remedy(cls))
         return rule
 
     def _find_reader(self, code: int) -> Rule:
@@ -311,6 +313,25 @@ class _Level:
         return data
 
 
+def _remedy(cls: type) -> str | None:
+    """What to do about an unknown class: register it, with functions if its content is hidden, or do without it."""
+    try:
+        _ = Shape(cls, cls.__name__).rule
+    except Refused as refused:
+        if cls.__module__.partition(".")[0] in sys.stdlib_module_names:
+            return "keep it out of the state: store what it is made from, and make it again where it is needed"
+        return refused.hint
+    return f"make it known with clew.serde.register({cls.__name__}), or name it in the graph's schema"
+
+
+def _raise_unreadable(refused: Refused | RecursionError) -> NoReturn:
+    if isinstance(refused, RecursionError):
+        raise errors.SerializationError("stored bytes nest too deeply to be read here") from refused
+    if refused.is_corrupt:
+        raise errors.CorruptRecordError(refused.reason, hint=refused.hint) from refused.__cause__
+    raise errors.SerializationError(refused.reason, hint=refused.hint) from refused.__cause__
+
+
 def _described(code: int, payload: bytes) -> str:
     """The type name in a named payload, or the code, for messages; read without decoding what follows it."""
     if code == rules.NAMED and len(payload) > 2 and 0x91 <= payload[0] <= 0x9F:
@@ -327,6 +348,10 @@ def _foreign_writer(cls: type) -> Rule | None:
             from clew.serde import arrays  # late: optional dependency
 
             return arrays.writer(cls)
+        case "pydantic" | "pydantic_core":
+            from clew.serde import models  # late: optional dependency
+
+            return models.value_writers().get(cls)
         case "langchain_core":
             from clew.serde import langchain  # late: optional dependency
 
@@ -341,6 +366,10 @@ def _foreign_reader(code: int) -> Rule | None:
         from clew.serde import arrays  # late: optional dependency
 
         return arrays.reader(code)
+    if code in (rules.SECRET, rules.URL):
+        from clew.serde import models  # late: optional dependency
+
+        return models.value_readers()[code]
     if rules.LANGCHAIN_FIRST <= code <= rules.LANGCHAIN_LAST:
         from clew.serde import langchain  # late: optional dependency
 

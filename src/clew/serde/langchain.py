@@ -37,6 +37,7 @@ _CODES: Final = {
     82: ("documents", "Blob"),
     83: ("messages", "BaseMessage"),
     84: ("messages", "BaseMessageChunk"),
+    85: ("messages", "TextAccessor"),
 }
 
 _MISSING: Final = object()
@@ -66,7 +67,10 @@ def writers() -> dict[type, Rule]:
 @cache
 def readers() -> dict[int, Rule]:
     """The rule for each code; imports langchain-core, and raises `Refused` if it is not installed."""
-    return {code: _model_rule(code, cls) for code, cls in _classes().items()}
+    return {
+        code: _text_rule(code, cls) if issubclass(cls, str) else _model_rule(code, cls)
+        for code, cls in _classes().items()
+    }
 
 
 @cache
@@ -92,6 +96,11 @@ def _classes() -> dict[int, type]:
         if cls is not None:  # absent in other versions of langchain-core
             found[code] = cls
     return found
+
+
+def _text_rule(code: int, cls: Any) -> Rule:
+    """What `message.text` gives: text that, for older callers, can be called."""
+    return Rule(code, lambda value, pack: str.__str__(value), lambda content: str.__new__(cls, content))
 
 
 def _model_rule(code: int, cls: Any) -> Rule:

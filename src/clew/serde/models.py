@@ -1,11 +1,13 @@
 """Pydantic models: stored as written, restored without validation.
 
 Kept exactly: field values, which fields were set, extra values and private attributes. Cached properties are not.
+Pydantic's own secrets and URLs are always known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from clew.serde import rules
@@ -71,3 +73,45 @@ def _private_defaults(cls: Any) -> dict[str, Any] | None:
         return None
     made = {name: attribute.get_default() for name, attribute in attributes.items()}
     return {name: item for name, item in made.items() if item is not PydanticUndefined}
+
+
+@cache
+def value_writers() -> dict[type, Rule]:
+    """The rule for each of pydantic's own types that are values."""
+    found = value_readers()
+    return {cls: found[code] for code, classes in _value_classes().items() for cls in classes.values()}
+
+
+@cache
+def value_readers() -> dict[int, Rule]:
+    """The rule for each code of pydantic's own types; `Refused` if pydantic is not installed."""
+    secrets, urls = (_value_classes()[code] for code in (rules.SECRET, rules.URL))
+    return {
+        rules.SECRET: Rule(
+            rules.SECRET,
+            lambda value, pack: [type(value).__name__, value.get_secret_value()],
+            lambda content: secrets[content[0]](content[1]),
+        ),
+        rules.URL: Rule(
+            rules.URL,
+            lambda value, pack: [type(value).__name__, str(value)],
+            lambda content: urls[content[0]](content[1]),
+        ),
+    }
+
+
+@cache
+def _value_classes() -> dict[int, dict[str, Any]]:
+    try:
+        from pydantic import networks, types  # late: optional dependency
+        from pydantic_core import MultiHostUrl, Url
+    except ImportError as error:
+        raise Refused(
+            "stored bytes hold a pydantic value, and pydantic is not installed",
+            hint="install it with: pip install pydantic",
+        ) from error
+    named = [
+        item for item in vars(networks).values() if isinstance(item, type) and item.__name__.endswith(("Url", "Dsn"))
+    ]
+    urls = {cls.__name__: cls for cls in (Url, MultiHostUrl, *named)}
+    return {rules.SECRET: {cls.__name__: cls for cls in (types.SecretStr, types.SecretBytes)}, rules.URL: urls}

@@ -45,6 +45,8 @@ EXCEPTION: Final = 30
 STORED_ERROR: Final = 31
 ARRAY: Final = 32
 SCALAR: Final = 33
+SECRET: Final = 34
+URL: Final = 35
 LANGCHAIN_FIRST: Final = 64
 LANGCHAIN_LAST: Final = 127
 
