@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from clew.store._sqlite import connect
+from clew.store._connection import connect
 from clew.store.memory import InMemoryStore
 from clew.store.sqlite import AsyncSqliteStore, SqliteStore
 

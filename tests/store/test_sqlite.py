@@ -267,6 +267,18 @@ def test_connection_with_implicit_transactions_commits_every_put(path: str) -> N
         assert len(again.search(("a",))) == 2
 
 
+def test_reading_takes_no_lock_whatever_the_connection(path: str, raw: sqlite3.Connection) -> None:
+    connection = sqlite3.connect(path, check_same_thread=False)
+    store = SqliteStore(connection, busy_timeout=0)
+    store.setup()
+    raw.execute("begin immediate")
+
+    assert store.get(("a",), "k") is None
+    assert store.search(("a",)) == []
+    assert store.list_namespaces() == []
+    connection.close()
+
+
 def test_connection_inside_a_transaction_of_its_owner_is_refused(path: str) -> None:
     connection = sqlite3.connect(path, check_same_thread=False)
     store = SqliteStore(connection)

@@ -13,44 +13,34 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal, ParamSpec, Protocol, TypeVar
+from typing import Final, Literal, ParamSpec, TypeVar
 
 from clew.errors import SchemaVersionError, StorageError
-from clew.storage.sqlite_errors import typed
+from clew.store._connection import (
+    BUSY_TIMEOUT,
+    Connection,
+    connect,
+    file_of,
+    is_bound_to_thread,
+    typed_error,
+    typed_errors,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 Synchronous = Literal["FULL", "NORMAL"]
 
-BUSY_TIMEOUT: Final = 30.0
 _RETRY_SECONDS: Final = 0.005
 _SYNCHRONOUS: Final[Mapping[Synchronous, str]] = {
     "FULL": "pragma synchronous = full",
     "NORMAL": "pragma synchronous = normal",
 }
-
-
-class Cursor(Protocol):
-    """What is needed of a cursor: rows as tuples."""
-
-    def fetchone(self) -> Any: ...
-    def fetchall(self) -> list[Any]: ...
-    def __iter__(self) -> Iterator[Any]: ...
-
-
-class Connection(Protocol):
-    """What is needed of a connection. `sqlite3.Connection` has it, and so do other SQLite drivers."""
-
-    @property
-    def in_transaction(self) -> bool: ...
-    def execute(self, sql: str, parameters: Any = ..., /) -> Cursor: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +89,7 @@ class Database:
             )
         self.name: str = ":memory:"
         with typed_errors(self.name):
-            self.name = _file_of(connection) or ":memory:"
+            self.name = file_of(connection) or ":memory:"
         self._free_from_thread()
         if self._is_owned:
             weakref.finalize(self, self._connection.close)
@@ -111,7 +101,7 @@ class Database:
         `sqlite3.connect` by default ties a connection to its thread. Then a connection of our own to the same file does
         the work; a database in memory has no second door, so it stays with its thread.
         """
-        if not _is_bound_to_thread(self._connection):
+        if not is_bound_to_thread(self._connection):
             return
         if self.name == ":memory:":
             self._is_bound = True
@@ -187,10 +177,10 @@ class Database:
             self.end(commits=False)
             raise
 
-    def statement(self) -> AbstractContextManager[Connection]:
+    def statement(self, *, writes: bool) -> AbstractContextManager[Connection]:
         """The connection, for a single statement, which is its own transaction."""
         # A connection with implicit transactions would leave that of a write open.
-        return _Use(self, None if self._is_autocommit else "begin immediate")
+        return _Use(self, "begin immediate" if writes and not self._is_autocommit else None)
 
     def read(self) -> AbstractContextManager[Connection]:
         """The connection, in a transaction in which all reads see the same state."""
@@ -233,7 +223,7 @@ class Database:
 
     def typed(self, error: sqlite3.Error) -> StorageError:
         """The error to raise in place of one of SQLite's."""
-        return _typed(error, self.name, self._busy_timeout)
+        return typed_error(error, self.name, self._busy_timeout)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` without blocking the event loop, in this database's own thread."""
@@ -302,51 +292,3 @@ class _Use(AbstractContextManager[Connection]):
         except BaseException:
             self._database.end(commits=False)
             raise
-
-
-def connect(path: str) -> sqlite3.Connection:
-    """Open a file, or ":memory:", or a "file:" URI, for use by any thread.
-
-    Raises:
-        StorageError: It cannot be opened.
-    """
-    with typed_errors(path):
-        is_uri = path.startswith("file:")
-        return sqlite3.connect(path, isolation_level=None, check_same_thread=False, uri=is_uri)
-
-
-def _file_of(connection: Connection) -> str | None:
-    # Not the pragma's table-valued form, which would read the file.
-    return next((file for _, name, file in connection.execute("pragma database_list") if name == "main"), None)
-
-
-def _is_bound_to_thread(connection: Connection) -> bool:
-    if not isinstance(connection, sqlite3.Connection):
-        return False
-    faults: list[Exception] = []
-
-    def probe() -> None:
-        try:
-            connection.execute("select 1").fetchall()
-        except sqlite3.ProgrammingError as error:
-            faults.append(error)
-
-    thread = threading.Thread(target=probe, name="clew-sqlite-probe")
-    thread.start()
-    thread.join()
-    return bool(faults)
-
-
-@contextmanager
-def typed_errors(name: str, busy_timeout: float = BUSY_TIMEOUT) -> Generator[None]:
-    """Turn SQLite's errors into clew's, which name the file and the remedy."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _typed(error, name, busy_timeout) from error
-
-
-def _typed(error: sqlite3.Error, name: str, busy_timeout: float) -> StorageError:
-    if "closed database" in str(error):
-        return StorageError(f"database {name!r} is closed", hint="use it inside its `with` block")
-    return typed(error, name, busy_timeout)

@@ -14,7 +14,8 @@ from clew.cache.base import BaseCache, Entry, FullKey, Namespace, ValueT
 from clew.checkpoint.serde.base import SerializerProtocol
 from clew.errors import StorageError
 from clew.serde.compress import pack, unpack
-from clew.store._sqlite import BUSY_TIMEOUT, Connection, Database, Schema, Synchronous, connect
+from clew.store._connection import BUSY_TIMEOUT, Connection, connect
+from clew.store._sqlite import Database, Schema, Synchronous
 
 __all__ = ("SqliteCache",)
 
@@ -123,7 +124,7 @@ class SqliteCache(BaseCache[ValueT]):
         if not keys:
             return []
         now = self._clock()
-        with self._database.statement() if len(keys) == 1 else self._database.read() as connection:
+        with self._database.statement(writes=False) if len(keys) == 1 else self._database.read() as connection:
             rows = [((ns, key), _row(connection, ns, key, now)) for ns, key in keys]
         return [(key, row) for key, row in rows if row is not None]
 

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, TypedDict, Unpack
 
-from clew.store._sqlite import BUSY_TIMEOUT, Connection, Database, Synchronous
+from clew.store._connection import BUSY_TIMEOUT, Connection
+from clew.store._sqlite import Database, Synchronous
 from clew.store.base import BaseStore, IndexConfig, Op, Result, TTLConfig
 from clew.store.base._index import NO_VECTORS, Index, Vectors
 from clew.store.base._plan import Plan, Results, plan_batch
@@ -101,7 +102,7 @@ class SqliteEngine(BaseStore):
     def _transaction(self, plan: Plan, writes: list[Write]) -> AbstractContextManager[Connection]:
         """The smallest transaction that holds the batch."""
         if plan.is_one_statement and all(write.is_one_statement for write in writes):
-            return self._database.statement()
+            return self._database.statement(writes=bool(writes))
         return self._database.write() if writes else self._database.read()
 
     def _reads(self, connection: Connection, batch: _Batch) -> Reads:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from clew.errors import StorageError
-from clew.store._sqlite import Connection
+from clew.store._connection import Connection
 from clew.store._values import load_value
 from clew.store.base import GetOp, Item, ListNamespacesOp, SearchItem, SearchOp
 from clew.store.base._filter import Predicate

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from clew.store._sqlite import Connection
+from clew.store._connection import Connection
 from clew.store.base._vector import Metric, scores
 from clew.store.sqlite import _sql
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clew.errors import SerializationError
-from clew.store._sqlite import Connection
+from clew.store._connection import Connection
 from clew.store._values import save_value
 from clew.store.base._index import Vectors
 from clew.store.base._namespace import encode_namespace

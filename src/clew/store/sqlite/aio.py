@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 from typing import Self, Unpack
 
-from clew.store._sqlite import Connection, connect
+from clew.store._connection import Connection, connect
 from clew.store.base._sweeper import sweep_interval
 from clew.store.base.batch import AsyncBatchedBaseStore
 from clew.store.sqlite._engine import SqliteEngine, StoreOptions

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from typing import Self, Unpack
 
-from clew.store._sqlite import Connection, connect
+from clew.store._connection import Connection, connect
 from clew.store.base import IndexConfig
 from clew.store.base._sweeper import Sweeper, sweep_interval
 from clew.store.sqlite._engine import SqliteEngine, StoreOptions
