@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from clew.serde.rules import Refused
 
 if TYPE_CHECKING:
     from clew.errors import SerializationError
-    from clew.serde.codec import Codec
+    from clew.serde._rulebook import RuleBook
 
 _PLAIN: Final = (str, int, float, bool, bytes, bytearray, memoryview, list, dict, type(None))
 _ORDERED: Final[set[type]] = {list, tuple, deque}
@@ -19,12 +19,12 @@ _CONTAINERS: Final = {dict, *_ORDERED, *_UNORDERED}
 _MAX_SEGMENTS: Final = 100
 
 
-def locate(value: Any, codec: Codec) -> str:
-    """The path to the innermost part of `value` that `codec` refuses, as in `[3].meta['when']`; empty for itself."""
+def locate(value: Any, accepts: Callable[[Any], bool], rulebook: RuleBook) -> str:
+    """The path to the innermost part of `value` that is not accepted, as in `[3].meta['when']`; empty for itself."""
     path: list[str] = []
-    while len(path) < _MAX_SEGMENTS and _is_container(value, codec):
+    while len(path) < _MAX_SEGMENTS and _is_container(value, rulebook):
         for segment, part in _parts(value):
-            if not codec.accepts(part):
+            if not accepts(part):
                 path.append(segment)
                 value = part
                 break
@@ -43,13 +43,13 @@ def relocated(error: SerializationError, prefix: str) -> SerializationError:
     return copy
 
 
-def _is_container(value: Any, codec: Codec) -> bool:
+def _is_container(value: Any, rulebook: RuleBook) -> bool:
     """Whether `value` itself could be stored if its parts could."""
     cls = type(cast("object", value))
     if cls in _PLAIN:
         return True
     try:
-        codec.writer(cls)
+        rulebook.writer(cls)
     except Refused:
         return False
     return True
