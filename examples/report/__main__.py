@@ -16,7 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from examples.report.history import print_history
 from examples.report.ledger import Entry, Ledger, finished_by, started_by
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,9 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"the worker failed with status {leg.status}; the thread is kept: {job.thread}", file=sys.stderr)
         return 1
     print(f"\nwritten: {job.output}" if job.output.exists() else "\nnot approved, nothing written")
-    print(f"\nhistory of thread {job.thread}, newest first:")
-    print_history(job.work / "report.db", job.thread)
-    return 0
+    return show_history(job)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -148,6 +145,13 @@ def repetition(entries: list[Entry], killed: Leg, leg: Leg) -> list[tuple[str, l
     # A node that was killed between its last line and its save is the one case where finished work is done again.
     unsaved = [what for what in finished if what in now]
     return [*found, ("ran again what had finished without being saved", unsaved)] if unsaved else found
+
+
+def show_history(job: Job) -> int:
+    """What the command line says about the thread."""
+    arguments = ["history", "--thread", job.thread, "--db", str(job.work / "report.db")]
+    print(f"\nclew {' '.join(arguments)}", flush=True)
+    return subprocess.run([sys.executable, "-m", "clew.cli", *arguments]).returncode
 
 
 def ask(question: dict[str, Any]) -> str:

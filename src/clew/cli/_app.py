@@ -1,0 +1,47 @@
+"""The commands together, and what becomes of an error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
+
+from clew.cli import _draw, _inspect, _run
+from clew.cli import _show as show
+from clew.errors import ClewError
+
+app = typer.Typer(
+    name="clew",
+    help="Durable graphs: run them, look at their threads, draw them, check a database.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    _run.run,
+    _run.resume,
+    _inspect.state,
+    _inspect.history,
+    _run.fork,
+    _inspect.threads,
+    _draw.graph,
+    _inspect.doctor,
+):
+    app.command()(command)
+
+
+def run_app(arguments: Sequence[str]) -> None:
+    """Run one command; an error is a message on standard error and status 1, whoever's error it is."""
+    try:
+        app(args=list(arguments), prog_name="clew")
+    except ClewError as error:
+        # A hint is one of the error's notes; a run adds where it happened.
+        show.show_error(str(error), notes_of(error))
+        raise SystemExit(1) from error
+    except Exception as error:
+        show.show_error(f"{type(error).__name__}: {error}", notes_of(error))
+        raise SystemExit(1) from error
+
+
+def notes_of(error: BaseException) -> list[str]:
+    return [str(note) for note in getattr(error, "__notes__", [])]
