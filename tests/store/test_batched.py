@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from clew.errors import StorageError
 from clew.store.base import GetOp, Op, PutOp, Result
 from clew.store.base.batch import AsyncBatchedBaseStore
 from clew.store.memory import InMemoryStore
@@ -77,6 +78,21 @@ def test_bad_operation_fails_for_its_caller_only() -> None:
     assert "not a dict" in str(bad)
     assert "limit" in str(search)
     assert store.inner.get(("a",), "good") is not None
+
+
+def test_failure_of_the_storage_fails_everyone_at_once() -> None:
+    class Failing(Recording):
+        async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+            await super().abatch(ops)
+            raise StorageError("the file is locked")
+
+    async def scenario() -> list[Any]:
+        return await asyncio.gather(*(store.aget(("a",), str(n)) for n in range(3)), return_exceptions=True)
+
+    store = Failing()
+
+    assert [str(error) for error in asyncio.run(scenario())] == ["the file is locked"] * 3
+    assert len(store.batches) == 1
 
 
 def test_cancelled_operation_holds_up_nobody() -> None:

@@ -107,6 +107,16 @@ def test_value_that_is_not_a_dict_is_refused(store: Any, value: Any) -> None:
     assert store.get(("a",), "k") is None
 
 
+def test_value_that_contains_itself_is_refused_and_the_batch_with_it(store: Any) -> None:
+    value: dict[str, Any] = {}
+    value["self"] = value
+
+    with pytest.raises(SerializationError, match="contains itself"):
+        store.batch([PutOp(("a",), "fine", {}), PutOp(("a",), "k", value)])
+
+    assert store.search(("a",)) == []
+
+
 def test_batch_gives_results_in_order_and_reads_before_it_writes(store: Any) -> None:
     store.put(("a",), "old", {"n": 0})
 

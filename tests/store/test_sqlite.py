@@ -312,6 +312,23 @@ def test_closed_store_says_so(path: str) -> None:
     assert info.value.hint == "use it inside its `with` block"
 
 
+@pytest.mark.parametrize(("synchronous", "level"), [("FULL", 2), ("NORMAL", 1)])
+def test_synchronous_is_set_on_the_connection(path: str, synchronous: Any, level: int) -> None:
+    connection = sqlite3.connect(path, check_same_thread=False)
+    SqliteStore(connection, synchronous=synchronous).setup()
+
+    assert connection.execute("pragma synchronous").fetchone() == (level,)
+    assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_unknown_synchronous_is_refused() -> None:
+    opening = SqliteStore.from_conn_string(":memory:", synchronous="OFF")  # type: ignore[arg-type]
+
+    with pytest.raises(ValueError, match="synchronous is 'OFF', not 'FULL' or 'NORMAL'"):
+        opening.__enter__()
+
+
 def test_setup_can_be_called_again_and_by_two_stores_at_once(path: str) -> None:
     stores = [SqliteStore(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) for _ in range(4)]
     threads = [threading.Thread(target=store.setup) for store in stores]

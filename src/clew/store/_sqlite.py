@@ -72,6 +72,8 @@ class Database:
         synchronous: Synchronous = "FULL",
         is_owned: bool = False,
     ) -> None:
+        if synchronous not in _SYNCHRONOUS:
+            raise ValueError(f"synchronous is {synchronous!r}, not 'FULL' or 'NORMAL'")
         self._connection = connection
         self._schema = schema
         self._is_owned = is_owned

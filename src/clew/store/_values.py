@@ -7,8 +7,6 @@ from typing import Any
 from clew.serde import default_codec
 from clew.serde.compress import pack, unpack
 
-_codec = default_codec()
-
 
 def save_value(value: Any) -> bytes:
     """The bytes of a value.
@@ -16,7 +14,7 @@ def save_value(value: Any) -> bytes:
     Raises:
         SerializationError: A part of it has a type that is not known; the error has the path to it.
     """
-    return pack(_codec.encode(value))
+    return pack(default_codec().encode(value))
 
 
 def load_value(stored: bytes) -> Any:
@@ -27,4 +25,4 @@ def load_value(stored: bytes) -> Any:
         SchemaVersionError: A newer clew wrote them.
         SerializationError: They hold a type that is not known here.
     """
-    return _codec.decode(unpack(stored))
+    return default_codec().decode(unpack(stored))

@@ -11,11 +11,15 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
+from clew.errors import CorruptRecordError, SchemaVersionError
 from clew.store.base._op import Op, PutOp, Result
 from clew.store.base._plan import op_identity
 from clew.store.base._store import BaseStore
 
 __all__ = ("AsyncBatchedBaseStore",)
+
+# What is wrong with one operation or one item. Any other error, such as a locked file, would meet each of them again.
+_FAULTS_OF_ONE = (ValueError, TypeError, CorruptRecordError, SchemaVersionError)
 
 _Waiting = tuple[Op, "asyncio.Future[Result]"]
 _Execute = Callable[[Sequence[Op]], Coroutine[Any, Any, list[Result]]]
@@ -24,9 +28,9 @@ _Execute = Callable[[Sequence[Op]], Coroutine[Any, Any, list[Result]]]
 class AsyncBatchedBaseStore(BaseStore):
     """Collects async operations and runs them together; a subclass implements `abatch`.
 
-    Operations reach `abatch` in the order in which they were started. If a batch fails, each of its operations is run
-    again alone, so that one bad operation fails for its caller only. Sync methods run on the loop that the store was
-    last used in, from another thread; a subclass that can do better overrides `batch`.
+    Operations reach `abatch` in the order in which they were started. If a batch fails because one of its operations is
+    bad, each is run again alone, so that the bad one fails for its caller only. Sync methods run on the loop that the
+    store was last used in, from another thread; a subclass that can do better overrides `batch`.
     """
 
     def __init__(self) -> None:
@@ -95,11 +99,12 @@ async def _run_together(waiting: list[_Waiting], execute: _Execute) -> None:
     try:
         results = await execute(ops) if ops else []
     except Exception as error:
-        if len(waiting) == 1:
-            _reject(waiting[0][1], error)
-            return
-        for pair in waiting:
-            await _run_together([pair], execute)
+        if len(waiting) > 1 and isinstance(error, _FAULTS_OF_ONE):
+            for pair in waiting:
+                await _run_together([pair], execute)
+        else:
+            for _, future in waiting:
+                _reject(future, error)
         return
     for (_, future), position in zip(waiting, positions, strict=True):
         if not future.done():  # its caller may have been cancelled meanwhile

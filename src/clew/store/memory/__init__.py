@@ -15,7 +15,19 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, cast
 
-from clew.store.base import BaseStore, GetOp, IndexConfig, Item, ListNamespacesOp, Op, Result, SearchItem, TTLConfig
+from clew.errors import SerializationError
+from clew.store.base import (
+    BaseStore,
+    GetOp,
+    IndexConfig,
+    Item,
+    ListNamespacesOp,
+    Op,
+    PutOp,
+    Result,
+    SearchItem,
+    TTLConfig,
+)
 from clew.store.base._index import NO_VECTORS, Index, Vectors
 from clew.store.base._namespace import Namespace, namespace_matcher
 from clew.store.base._plan import Plan, Put, Results, Search, plan_batch
@@ -99,6 +111,7 @@ class InMemoryStore(BaseStore):
         return self._sweeper.stop(timeout)
 
     def _run(self, plan: Plan, vectors: Vectors) -> list[Result]:
+        values = [(put, _saved(put.op)) for put in plan.puts.values()]  # all of them, before one is applied
         results = Results(plan.size)
         with self._lock:
             now = self._clock()
@@ -108,8 +121,8 @@ class InMemoryStore(BaseStore):
                 results.set(positions, self._search(search, vectors, now))
             for listing, positions in plan.listings:
                 results.set(positions, self._list(listing, now))
-            for put in plan.puts.values():
-                self._put(put, vectors, now)
+            for put, value in values:
+                self._put(put, value, vectors, now)
         return results.all()
 
     def _get(self, op: GetOp, now: float) -> Item | None:
@@ -165,7 +178,7 @@ class InMemoryStore(BaseStore):
         }
         return sorted(found)[op.offset : op.offset + op.limit]
 
-    def _put(self, put: Put, vectors: Vectors, now: float) -> None:
+    def _put(self, put: Put, value: dict[str, Any], vectors: Vectors, now: float) -> None:
         op = put.op
         if op.value is None:
             self._delete(op.namespace, op.key)
@@ -173,7 +186,7 @@ class InMemoryStore(BaseStore):
         records = self._records.setdefault(op.namespace, {})
         before = records.get(op.key)
         records[op.key] = _Record(
-            value=_copied(dict(op.value)),
+            value=value,
             created_at=before.created_at if before else now,
             updated_at=now,
             ttl=op.ttl,
@@ -215,6 +228,15 @@ def _search_item(place: _Place, score: float | None) -> SearchItem:
 
 def _datetime(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _saved(op: PutOp) -> dict[str, Any]:
+    try:
+        return _copied(dict(op.value or {}))
+    except RecursionError as error:
+        raise SerializationError(
+            f"the value of item {op.key!r} in {op.namespace!r} is nested too deeply, or contains itself"
+        ) from error
 
 
 def _copied(value: Any) -> Any:
