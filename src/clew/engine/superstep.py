@@ -136,7 +136,7 @@ class Superstep:
                 yield fx.Remember(task)
             if task.call is not None:
                 yield fx.Resolve(task.call, _returned(event.writes))
-            if self.modes and not self.is_alone:
+            if self.modes and not (self.is_alone and task.call is None):
                 yield from self._show_end(task, event.writes or _NOTHING)
 
     def show_alone(self) -> Steps[None]:
