@@ -102,7 +102,7 @@ def send_from_a_sent_task(lib: Any) -> Any:
     return builder.compile().invoke({})
 
 
-@differing("a Send to an unknown node is an error", clew=lambda peer: Raised(frozenset()))
+@differing("a Send to an unknown node is an error", clew=lambda peer: Raised(frozenset({"InvalidUpdateError"})))
 def send_to_an_unknown_node(lib: Any) -> Any:
     builder = lib.StateGraph(Log).add_node("a", say("a")).add_edge(lib.START, "a")
     builder.add_conditional_edges("a", lambda state: lib.Send("nowhere", 1))
@@ -146,7 +146,7 @@ def command_with_pairs_for_an_update(lib: Any) -> Any:
     return builder.compile().invoke({})
 
 
-@differing("a goto to an unknown node is an error", clew=lambda peer: Raised(frozenset()))
+@differing("a goto to an unknown node is an error", clew=lambda peer: Raised(frozenset({"InvalidUpdateError"})))
 def command_to_an_unknown_node(lib: Any) -> Any:
     builder = lib.StateGraph(Log).add_node("a", lambda state: lib.Command(goto="nowhere")).add_edge(lib.START, "a")
     graph = builder.compile()

@@ -9,8 +9,8 @@ from typing import Annotated, Any, NotRequired, Required
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from tests.differential.observe import attempt
-from tests.differential.program import program
+from tests.differential.observe import Raised, attempt
+from tests.differential.program import differing, program
 
 
 class In(TypedDict):
@@ -89,8 +89,17 @@ def pydantic_state(lib: Any) -> Any:
         graph.invoke(Model(number=5)),
         graph.invoke({}),
         list(graph.stream({"number": 1}, stream_mode="values")),
-        attempt(lambda: graph.invoke({"number": "seven"})),
     ]
+
+
+@differing(
+    "a bad value is refused when it is written, before any node runs",
+    clew=lambda peer: Raised(frozenset({"InvalidUpdateError"})),
+)
+def invalid_pydantic_input(lib: Any) -> Any:
+    builder = lib.StateGraph(Model).add_node("a", lambda state: {"log": ["a"]}).add_edge(lib.START, "a")
+    graph = builder.compile()
+    return attempt(lambda: graph.invoke({"number": "seven"}))
 
 
 @program

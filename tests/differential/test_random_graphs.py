@@ -118,13 +118,18 @@ def shown(parts: Any) -> Any:
 
 
 def converse(lib: Any, plan: Plan) -> Any:
-    """Run until nothing is left to answer or to continue, 12 turns at most; everything that was seen."""
+    """Run until nothing is left to answer or to continue, 12 turns at most; everything that was seen.
+
+    Under durability "sync", as the peer may otherwise save a join's state after the next superstep has changed it.
+    """
     config = {**lib.config(), "recursion_limit": 25}
     graph = build(lib, plan)
     given_now: Any = {"log": ["in"]}
     seen: list[Any] = []
     for turn in range(12):
-        seen.append(attempt(lambda given=given_now: shown(graph.stream(given, config, stream_mode="values"))))
+        seen.append(
+            attempt(lambda given=given_now: shown(graph.stream(given, config, stream_mode="values", durability="sync")))
+        )
         state = graph.get_state(config)
         seen.append([state.values, state.next])
         if not state.next:

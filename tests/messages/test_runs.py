@@ -171,6 +171,16 @@ def test_node_runs_carry_tags_and_the_fields_metadata() -> None:
     }
 
 
+def test_what_addresses_the_run_becomes_metadata() -> None:
+    log = Log()
+    config = {"callbacks": [log], "configurable": {"thread_id": "t1", "secret": "s"}, "metadata": {"user": "u1"}}
+
+    run_nodes(config, [("one", lambda value, config: 1)])
+
+    assert log.metadata["graph"] == {"user": "u1", "thread_id": "t1", "ls_integration": "clew"}
+    assert log.metadata["one"]["thread_id"] == "t1"
+
+
 def test_run_name_and_run_id_belong_to_the_graph_alone() -> None:
     log = Log()
     inside: dict[str, Any] = {}

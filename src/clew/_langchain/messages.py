@@ -164,7 +164,7 @@ def new_messages(update: Any, seen: set[str]) -> list[BaseMessage]:
     """The messages in `update` whose ids `seen` does not have, in order, each once; `seen` is not changed.
 
     `update` is what a node may return: a message, a list, a state (dict, dataclass or pydantic model) whose fields
-    hold messages or lists of them, a `Command`, or a list of these with `Command`s among them.
+    hold messages or lists of them, a `Command`, a list of these, or a list of `(channel, value)` pairs.
     """
     found: list[BaseMessage] = []
     ids: set[str] = set()
@@ -188,9 +188,14 @@ def _messages_returned(update: Any) -> Iterator[BaseMessage]:
             elif isinstance(item, BaseMessage):
                 yield item
             else:
-                yield from _messages_in(item)
+                yield from _messages_in({item[0]: item[1]} if _is_pair(item) else item)
     else:
         yield from _messages_in(update)
+
+
+def _is_pair(item: Any) -> bool:
+    """Whether `item` is a channel's name and a value."""
+    return isinstance(item, tuple) and len(cast("tuple[Any, ...]", item)) == 2
 
 
 def _messages_in(state: Any) -> Iterator[BaseMessage]:

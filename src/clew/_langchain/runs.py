@@ -34,6 +34,7 @@ from clew.constants import CONF, CONFIG_KEY_TASK_ID
 Config: TypeAlias = Mapping[str, Any]
 ChainRun: TypeAlias = CallbackManagerForChainRun | AsyncCallbackManagerForChainRun
 _OWN_RUN_ONLY = ("run_name", "run_id")
+_TRACED = ("thread_id", "checkpoint_id", "checkpoint_ns", "task_id", "run_id", "assistant_id", "graph_id")
 
 
 @dataclass(slots=True)
@@ -186,16 +187,19 @@ async def astart_graph_run(
 def _prepare(manager: CallbackManager | AsyncCallbackManager, config: Config) -> bool:
     """Make `manager` ready for a graph's run; gives whether anybody listens.
 
+    What addresses the run in the configurable becomes metadata, by which users find it in a trace.
+
     A graph that is not run as a task of the graph around it has a namespace of its own that starts at the root, so a
     stream of the outer graph's own messages would take its messages for the outer graph's: it does not get them.
     """
-    if CONFIG_KEY_TASK_ID not in (config.get(CONF) or {}):
+    configurable = config.get(CONF) or {}
+    if CONFIG_KEY_TASK_ID not in configurable:
         manager.handlers = [handler for handler in manager.handlers if not _streams_one_graph(handler)]
         manager.inheritable_handlers = [
             handler for handler in manager.inheritable_handlers if not _streams_one_graph(handler)
         ]
-    if "ls_integration" not in manager.metadata:
-        manager.add_metadata({"ls_integration": "clew"})
+    known = {key: configurable[key] for key in _TRACED if configurable.get(key)} | {"ls_integration": "clew"}
+    manager.add_metadata({key: value for key, value in known.items() if key not in manager.metadata})
     return bool(manager.handlers)
 
 
