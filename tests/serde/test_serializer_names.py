@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from clew.checkpoint.serde.base import SerializerCompat, SerializerProtocol, maybe_add_typed_methods
+from clew.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 from clew.checkpoint.serde.jsonplus import JsonPlusSerializer
 from clew.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, SCHEDULED, TASKS, SendProtocol
 from clew.errors import CorruptRecordError, SerializationError
@@ -80,6 +81,28 @@ def test_unsafe_settings_are_refused(arguments: dict[str, Any], message: str) ->
         JsonPlusSerializer(**arguments)
 
     assert message in str(caught.value)
+
+
+def test_listener_hears_of_refused_classes_until_it_is_removed(caplog: pytest.LogCaptureFixture) -> None:
+    typed = JsonPlusSerializer(allowed_msgpack_modules=[Known]).dumps_typed(Known(1))
+    heard: list[SerdeEvent] = []
+
+    def failing(event: SerdeEvent) -> None:
+        raise RuntimeError("listener")
+
+    stop_failing = register_serde_event_listener(failing)
+    stop = register_serde_event_listener(heard.append)
+    try:
+        with pytest.raises(SerializationError):
+            JsonPlusSerializer().loads_typed(typed)
+    finally:
+        stop_failing()
+        stop()
+    with pytest.raises(SerializationError):
+        JsonPlusSerializer().loads_typed(typed)
+
+    assert heard == [{"kind": "msgpack_blocked", "module": __name__, "name": "Known"}]
+    assert "a listener for serializer events failed" in caplog.text
 
 
 @pytest.mark.parametrize("tag", ["pickle", "json", "msgpack+aes"])

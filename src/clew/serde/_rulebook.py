@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 
 from clew.serde import own, rules
 from clew.serde._plain import dict_from_pairs
+from clew.serde._watch import tell_blocked
 from clew.serde.registry import Shape, TypeRegistry
 from clew.serde.rules import Refused, Rule, type_name
 
@@ -52,6 +53,7 @@ class RuleBook:
             shape = (own.types() if name.startswith(own.PREFIX) else self.types).shape_named(name)
         if shape is None:
             short = str(name).rpartition(":")[2]
+            tell_blocked(str(name))
             raise Refused(
                 f"stored bytes hold a value of type {name!r}, which is not known here",
                 hint=f"make it known with clew.serde.register({short}), or name it in the graph's schema",
