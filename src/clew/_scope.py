@@ -27,8 +27,8 @@ class RunScope:
     """
 
     __slots__ = (
-        "cache", "config", "context", "control", "durability", "emit", "has_custom", "has_langchain", "lock", "message_handlers",
-        "name", "nested_modes", "ns", "origins", "parents", "run_id", "saver", "server_info", "session", "store",
+        "cache", "config", "context", "control", "durability", "emit", "has_custom", "has_langchain", "lock",
+        "message_handlers", "name", "nested_modes", "ns", "origins", "parents", "run_id", "saver", "server_info", "session", "store",
         "task_metadata", "thread_id", "trace", "unsaved_reason",
     )  # fmt: skip
 

@@ -109,8 +109,8 @@ def _pulled(program: Program, state: State, place: Place, step: int, name: str, 
             given = node.mapper(given)
     return Task(
         id, name, (PULL, name), task_ns(ns, id), (0, name), node, given, node.triggers, step, place.stop,
-        cache_key=_cache_key(program, node, given) if has_input else None, timeout=node.timeout, retry=node.retry or program.retry,
-        previous=_previous(state), checkpoint_id=state.checkpoint_id, state=state,
+        cache_key=_cache_key(program, node, given) if has_input else None, timeout=node.timeout,
+        retry=node.retry or program.retry, previous=_previous(state), checkpoint_id=state.checkpoint_id, state=state,
     )  # fmt: skip
 
 
@@ -136,7 +136,8 @@ def plan_call(program: Program, place: Place, call: Call) -> Task:
     return Task(
         id, call.name, path, task_ns(ns, id), (2, *parent.order, call.index), call.node, call.input, _PUSH_TRIGGERS,
         parent.step, place.stop, cache_key=_call_cache_key(program, call), timeout=call.timeout,
-        retry=call.retry or program.retry, call=call, parent=parent, checkpoint_id=parent.checkpoint_id, state=parent.state,
+        retry=call.retry or program.retry, call=call, parent=parent, checkpoint_id=parent.checkpoint_id,
+        state=parent.state,
     )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where subgraphs of a replayed task start: the older task's namespace, and a checkpoint in it, if one was named."""
+    """Where subgraphs of a replayed task start: the older task's namespace, and a checkpoint in it if one is named."""
 
     ns: str
     checkpoint_id: str | None = None
@@ -69,7 +69,7 @@ class Origin:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A running task's call of a child task (`@task`). `future` belongs to the driver; `index` counts the parent's calls."""
+    """A running task's call of a child task (`@task`). `future` is the driver's; `index` counts the parent's calls."""
 
     parent: Task
     index: int

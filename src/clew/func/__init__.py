@@ -77,7 +77,7 @@ class TaskFunction:
                 self.retry_policy,
                 self.cache_policy,
                 self.timeout,
-            )  # fmt: skip
+            )
         )
 
     def clear_cache(self, cache: Any) -> None:
