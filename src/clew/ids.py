@@ -6,24 +6,21 @@ above the one it must follow, so their order is the order of commits even when t
 
 from __future__ import annotations
 
+import itertools
 import os
-import random
+import sys
 import time
+from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 from clew.errors import InvalidThreadIdError
 
-__all__ = ("checkpoint_id", "id_bytes", "id_micros", "id_text", "new_checkpoint_id", "thread_id")
+__all__ = ("checkpoint_id", "id_bytes", "id_micros", "id_text", "new_checkpoint_id", "thread_id", "unsaved_ids")
 
 _EPOCH = 0x01B21DD213814000  # 100 ns units between 1582-10-15, where UUID time begins, and 1970
 _LAST_TICK = (1 << 60) - 1
 _TEXT_MARK = b"\x00"  # what begins the bytes of an id that is not a UUID; sorts before every version 6 UUID of this era
 THREAD_ID_MAX = 255
-
-_random = random.Random(os.urandom(32))  # a source of its own: a user's random.seed() must not make ids collide
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(32)))
 
 
 def new_checkpoint_id(after: bytes | None = None) -> bytes:
@@ -78,10 +75,10 @@ def thread_id(value: Any) -> str:
             text = value
         case bool():
             text = None
-        case int() | UUID():
+        case int():
             text = str(value)
         case _:
-            text = None
+            text = str(value) if _is_uuid(value) else None
     if text is None:
         raise InvalidThreadIdError(
             f"thread_id is of type {type(value).__name__!r}, not text", hint="use a str, an int or a UUID"
@@ -103,9 +100,21 @@ def thread_id(value: Any) -> str:
     return text
 
 
+def _is_uuid(value: Any) -> bool:
+    module = sys.modules.get("uuid")  # not imported here for start-up time; who has a UUID has imported it
+    return module is not None and isinstance(value, module.UUID)
+
+
+def unsaved_ids() -> Callable[[], str]:
+    """A source of ids for one run that nothing saves: unlike any other run's, in order, and cheap."""
+    prefix = checkpoint_id()[:24]
+    count = itertools.count(1)
+    return lambda: f"{prefix}{next(count):012x}"
+
+
 def _assemble(ticks: int) -> bytes:
     high, low = ticks >> 12, ticks & 0xFFF
-    return ((high << 80) | (0x6000 | low) << 64 | 1 << 63 | _random.getrandbits(62)).to_bytes(16)
+    return ((high << 80) | (0x6000 | low) << 64 | 1 << 63 | int.from_bytes(os.urandom(8)) >> 2).to_bytes(16)
 
 
 def _ticks(id: bytes) -> int:

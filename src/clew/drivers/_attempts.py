@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+import sys
 from types import TracebackType
 
 from clew.engine import effects as fx
@@ -22,7 +22,8 @@ def ended(task: Task, error: BaseException, *, is_cancelled: bool = False) -> fx
         questions = _only_interrupts(error)
         if questions is not None:
             return fx.Interrupted(task, questions)
-    if isinstance(error, asyncio.CancelledError):
+    asyncio = sys.modules.get("asyncio")  # not imported here for start-up time; what was never imported was not raised
+    if asyncio is not None and isinstance(error, asyncio.CancelledError):
         if is_cancelled:
             return fx.Cancelled(task)
         error = NodeCancelledError(task.name)

@@ -10,7 +10,6 @@ Invariant: the engine is driven by one coroutine at a time.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future as ThreadFuture
@@ -22,23 +21,23 @@ from clew.drivers import _workers
 from clew.drivers._attempts import ended
 from clew.drivers._timeouts import limited
 from clew.drivers.saving import Plan, Saving
-from clew.drivers.sync import Output, Show, run_attempt
+from clew.drivers.sync import Output, Show, _no_ids, jitter
 from clew.engine import effects as fx
-from clew.engine.attempt import attempt
+from clew.engine.attempt import addressed_here, attempt, node_writes
 from clew.engine.program import Program
 from clew.engine.run import Outcome
 from clew.engine.superstep import Steps
 from clew.engine.task import Call, Task
 from clew.errors import ParentCommand
-from clew.ids import checkpoint_id
+from clew.ids import unsaved_ids
 
 
 class AsyncDriver:
     """Drives one run on the running event loop; see `SyncDriver` for the arguments."""
 
     __slots__ = (
-        "deadline", "engine", "has_cancelled", "helper", "inbox", "inline", "is_live", "last_id", "limit", "loop",
-        "output", "program", "queue", "running", "running_calls", "saving", "scope", "show", "waiter",
+        "deadline", "engine", "has_cancelled", "helper", "inbox", "inline", "is_live", "limit", "loop",
+        "next_id", "output", "program", "queue", "running", "running_calls", "saving", "scope", "show", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -68,7 +67,7 @@ class AsyncDriver:
         self.helper: asyncio.Task[None] | None = None
         self.has_cancelled = False
         self.deadline: float | None = None
-        self.last_id: str | None = None
+        self.next_id = unsaved_ids() if saving is None else _no_ids
 
     # -- driving ---------------------------------------------------------------------------------------------------
 
@@ -146,8 +145,7 @@ class AsyncDriver:
                 self._start(effect)
             case fx.Commit():
                 if self.saving is None:
-                    self.last_id = checkpoint_id(self.last_id)
-                    return fx.Stamp(self.last_id, "")
+                    return fx.Stamp(self.next_id(), "")
                 return self._save(self.saving.commit(effect))
             case fx.Emit():
                 self.show(effect.mode, effect.data, effect.step)
@@ -208,7 +206,7 @@ class AsyncDriver:
     # -- running nodes ---------------------------------------------------------------------------------------------
 
     def _start(self, effect: fx.Start) -> None:
-        delay = effect.delay + (random.random() if effect.has_jitter else 0.0)
+        delay = effect.delay + (jitter() if effect.has_jitter else 0.0)
         tasks = effect.tasks
         if self.program.step_timeout is not None and not self.running:
             self.deadline = self.loop.time() + self.program.step_timeout
@@ -287,6 +285,16 @@ class AsyncDriver:
         return writes
 
     async def _steps(self, task: Task, scope: TaskScope, context: Context | None) -> list[tuple[str, Any]]:
+        node = task.node
+        if not node.branches and node.body.arun is not None:  # the common case, without a generator
+            try:
+                if context is None:
+                    result = await node.body.arun(task.input, scope)
+                else:
+                    result = await _InContext(context.run(node.body.arun, task.input, scope), context)
+            except ParentCommand as up:
+                result = addressed_here(up)
+            return node_writes(task, result, scope.explicit)
         steps = attempt(self.program, task, scope.explicit)
         body, given = next(steps)
         while True:
@@ -528,6 +536,3 @@ def _is_on(loop: asyncio.AbstractEventLoop) -> bool:
         return asyncio.get_running_loop() is loop
     except RuntimeError:
         return False
-
-
-__all__ = ["AsyncDriver", "run_attempt"]

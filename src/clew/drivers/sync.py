@@ -8,28 +8,29 @@ Invariant: only one thread drives the engine at a time.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clew._scope import RunScope, TaskScope, current
 from clew.drivers import _workers
 from clew.drivers._attempts import ended
 from clew.drivers.saving import Plan, Saving
 from clew.engine import effects as fx
-from clew.engine.attempt import attempt
+from clew.engine.attempt import addressed_here, attempt, node_writes
 from clew.engine.program import Program
 from clew.engine.run import Outcome
 from clew.engine.superstep import Steps
 from clew.engine.task import Call, Task
 from clew.errors import ParentCommand
-from clew.ids import checkpoint_id
+from clew.ids import unsaved_ids
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Show = Callable[[str, Any, int], None]
 MAX_CONCURRENCY = 32
@@ -43,8 +44,8 @@ class SyncDriver:
     """
 
     __slots__ = (
-        "active", "cancelled", "deadline", "engine", "helper", "inbox", "inline", "is_live", "last_id", "limit", "lock",
-        "output", "program", "pump_error", "queue", "running_calls", "saving", "scope", "show",
+        "active", "cancelled", "deadline", "engine", "helper", "inbox", "inline", "is_live", "limit", "lock",
+        "next_id", "output", "program", "pump_error", "queue", "running_calls", "saving", "scope", "show",
     )  # fmt: skip
 
     def __init__(
@@ -74,7 +75,7 @@ class SyncDriver:
         self.running_calls: set[Future[Any]] = set()
         self.cancelled = threading.Event()
         self.deadline: float | None = None
-        self.last_id: str | None = None
+        self.next_id = unsaved_ids() if saving is None else _no_ids
 
     # -- driving ---------------------------------------------------------------------------------------------------
 
@@ -124,8 +125,7 @@ class SyncDriver:
                 self._start(effect)
             case fx.Commit():
                 if self.saving is None:
-                    self.last_id = checkpoint_id(self.last_id)
-                    return fx.Stamp(self.last_id, "")
+                    return fx.Stamp(self.next_id(), "")
                 return self._save(self.saving.commit(effect))
             case fx.Emit():
                 self.show(effect.mode, effect.data, effect.step)
@@ -177,7 +177,7 @@ class SyncDriver:
     # -- running nodes ---------------------------------------------------------------------------------------------
 
     def _start(self, effect: fx.Start) -> None:
-        delay = effect.delay + (random.random() if effect.has_jitter else 0.0)
+        delay = effect.delay + (jitter() if effect.has_jitter else 0.0)
         tasks = effect.tasks
         if self.program.step_timeout is not None and self.active == 0:
             self.deadline = time.monotonic() + self.program.step_timeout
@@ -293,6 +293,8 @@ class SyncDriver:
     # -- child tasks -----------------------------------------------------------------------------------------------
 
     def _called(self, call: Call) -> Future[Any]:
+        from concurrent.futures import Future  # late: start-up time of graphs that call no tasks
+
         future: Future[Any] = Future()
         call.future = future
         with self.lock:
@@ -342,6 +344,17 @@ class SyncDriver:
             raise error
 
 
+def _no_ids() -> str:
+    raise AssertionError("a saved run gets its ids from storage")
+
+
+def jitter() -> float:
+    """Up to a second, so that many runs that fail at once do not come back at once."""
+    import random  # late: start-up time
+
+    return random.random()
+
+
 class Output:
     """Something to show, on its way from a node's thread to the thread that drives."""
 
@@ -360,6 +373,13 @@ def run_attempt(program: Program, task: Task, scope: TaskScope) -> list[tuple[st
 
 
 def _steps(program: Program, task: Task, scope: TaskScope) -> list[tuple[str, Any]]:
+    node = task.node
+    if not node.branches and node.body.run is not None:  # the common case, without a generator
+        try:
+            result = node.body.run(task.input, scope)
+        except ParentCommand as up:
+            result = addressed_here(up)
+        return node_writes(task, result, scope.explicit)
     steps = attempt(program, task, scope.explicit)
     body, given = next(steps)
     while True:

@@ -6,17 +6,15 @@ is left as it was.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from clew import _log
 from clew.constants import NEVER_APPLIED, RESERVED
 from clew.engine.program import Program, Write
 from clew.engine.state import State
 from clew.errors import ClewError, InvalidUpdateError
-
-_log = logging.getLogger("clew")
 
 
 class Written(Protocol):
@@ -57,67 +55,81 @@ def apply(program: Program, state: State, tasks: Sequence[Written]) -> Applied:
     """
     channels = dict(state.channels)
     versions = dict(state.versions)
-    seen = state.seen
     version = state.version + 1
     changed: set[str] = set()
     updated: set[str] = set()
-    ran: list[str] = []
-    is_step = False
-
-    consumed: list[str] = []
-    for task in tasks:
-        triggers = task.triggers
-        if triggers:
-            is_step = True
-            if not ran:
-                seen = dict(seen)
-            own = {**seen.get(task.name, {})}
-            for trigger in triggers:
-                if trigger in versions:
-                    own[trigger] = versions[trigger]
-                if trigger in program.reacts_to_consume:
-                    consumed.append(trigger)
-            seen[task.name] = own
-            ran.append(task.name)
-    for name in consumed:
-        channel = channels[name].copy()
-        if channel.consume():
-            channels[name] = channel
-            versions[name] = version
-            changed.add(name)
-
+    ran, seen = _mark_seen(state, tasks)
+    if program.reacts_to_consume:
+        _consume(program, tasks, channels, version, versions, changed)
     for name, values in _by_channel(program, tasks).items():
         channel = channels[name].copy()
         try:
             is_changed = channel.update(values)
         except InvalidUpdateError as error:
             raise _located(error, name, tasks, state.step + 1) from None
-        if program.validate is not None and is_changed and channel.is_available():
-            program.validate(name, channel.get())
         channels[name] = channel
         if is_changed:
+            if program.validate is not None and channel.is_available():
+                program.validate(name, channel.get())
             versions[name] = version
             changed.add(name)
             if channel.is_available():
                 updated.add(name)
-
     live = state.live
-    if is_step:
+    if ran:
         for name in live:
             if name not in updated and channels[name].is_available():
                 _notify(channels, name, "update", version, versions, changed, updated)
         if program.reacts_to_finish and updated.isdisjoint(program.triggered_by):
             for name in program.reacts_to_finish:
                 _notify(channels, name, "finish", version, versions, changed, updated)
-    if changed:
-        touched = changed & program.reacts_to_empty
-        if touched:
-            live = (live - touched) | {name for name in touched if channels[name].is_available()}
+    touched = changed & program.reacts_to_empty
+    if touched:
+        live = (live - touched) | {name for name in touched if channels[name].is_available()}
     following = State(
         channels, versions, seen, version if changed else state.version, state.step, state.checkpoint_id,
         frozenset(updated), live,
     )  # fmt: skip
     return Applied(following, changed, ran)
+
+
+def _mark_seen(state: State, tasks: Sequence[Written]) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Names of the tasks that belong to a superstep, and what their nodes have now seen of their triggers."""
+    ran: list[str] = []
+    seen, versions = state.seen, state.versions
+    for task in tasks:
+        triggers = task.triggers
+        if triggers:
+            name = task.name
+            if not ran:
+                seen = dict(seen)
+            before = seen.get(name)
+            own = dict(before) if before else {}
+            for trigger in triggers:
+                if trigger in versions:
+                    own[trigger] = versions[trigger]
+            seen[name] = own
+            ran.append(name)
+    return ran, seen
+
+
+def _consume(
+    program: Program,
+    tasks: Sequence[Written],
+    channels: dict[str, Any],
+    version: int,
+    versions: dict[str, Any],
+    changed: set[str],
+) -> None:
+    """Tell the triggers that react to it that they have been read."""
+    for task in tasks:
+        for name in task.triggers:
+            if name in program.reacts_to_consume:
+                channel = channels[name].copy()
+                if channel.consume():
+                    channels[name] = channel
+                    versions[name] = version
+                    changed.add(name)
 
 
 def _by_channel(program: Program, tasks: Sequence[Written]) -> dict[str, list[Any]]:
@@ -129,7 +141,7 @@ def _by_channel(program: Program, tasks: Sequence[Written]) -> dict[str, list[An
             elif name in program.channels:
                 grouped[name] = [value]
             elif name not in NEVER_APPLIED and name not in RESERVED:
-                _log.warning("task %r wrote to unknown channel %r, which is ignored", task.name, name)
+                _log.warn("task %r wrote to unknown channel %r, which is ignored", task.name, name)
     return grouped
 
 

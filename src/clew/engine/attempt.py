@@ -21,17 +21,12 @@ Attempt = Generator[tuple[Body, Any], Any, list[Write]]
 
 def attempt(program: Program, task: Task, explicit: list[Write]) -> Attempt:
     """The writes of one attempt. `explicit` are writes the node makes by itself while it runs."""
-    node = task.node
     try:
-        result = yield node.body, task.input
+        result = yield task.node.body, task.input
     except ParentCommand as up:
-        result = _addressed_here(up.args[0])
-    writes: list[Write] = []
-    for writer in node.writers:
-        writes.extend(writer(result))
-    if explicit:
-        writes[:0] = explicit
-    for branch in node.branches:
+        result = addressed_here(up)
+    writes = node_writes(task, result, explicit)
+    for branch in task.node.branches:
         given = _fresh(program, task, branch, writes)
         if branch.passes_result and type(result) is dict and type(given) is dict:
             given = {**result, **given}
@@ -40,9 +35,17 @@ def attempt(program: Program, task: Task, explicit: list[Write]) -> Attempt:
     return writes
 
 
-def _addressed_here(command: Command[Any]) -> Command[Any]:
-    """A command from a subgraph whose closest parent is this graph."""
-    return replace(command, graph=None)
+def node_writes(task: Task, result: Any, explicit: list[Write]) -> list[Write]:
+    """What a node's result means for the channels, after what the node wrote by itself."""
+    writes = list(explicit)
+    for writer in task.node.writers:
+        writes.extend(writer(result))
+    return writes
+
+
+def addressed_here(up: ParentCommand) -> Command[Any]:
+    """The command of a subgraph whose closest parent is this graph."""
+    return replace(up.args[0], graph=None)
 
 
 def _fresh(program: Program, task: Task, branch: Branch, writes: Sequence[Write]) -> Any:

@@ -146,10 +146,7 @@ class _Run:
         applied = apply(self.program, self.state, ordered)
         state = applied.state
         state.step += 1
-        written = [
-            TaskWrites(task.id, self._asked(task) + list(task.writes or ()), path_text(task.path[:3]), task.name)
-            for task in ordered
-        ]
+        written = [self._written(task) for task in ordered] if self.request.has_saver else ()
         metadata = {"source": "loop", "step": state.step, "parents": self.request.parents, **self.request.metadata}
         ran = applied.ran
         if self.entry.has_passed:
@@ -164,8 +161,12 @@ class _Run:
             if state.updated and not state.updated.isdisjoint(names):
                 yield fx.Emit("values", read(state.channels, outputs))
 
-    def _asked(self, task: Task) -> list[Write]:
-        return [write for write in self.pending.get(task.id, ()) if write[0] == INTERRUPT] if self.pending else []
+    def _written(self, task: Task) -> TaskWrites:
+        """What the step consumes of a task; the questions it had asked stay visible in history."""
+        writes = task.writes or ()
+        if self.pending:
+            writes = [*(write for write in self.pending.get(task.id, ()) if write[0] == INTERRUPT), *writes]
+        return TaskWrites(task.id, writes, path_text(task.path[:3]), task.name)
 
     def _commit(
         self,

@@ -34,7 +34,7 @@ class Superstep:
 
     __slots__ = (
         "children", "error", "has_cache", "is_alone", "metadata", "modes", "outputs", "parked", "pending", "place",
-        "program", "running", "tasks",
+        "program", "running", "taken", "tasks",
     )  # fmt: skip
 
     def __init__(
@@ -62,23 +62,48 @@ class Superstep:
         self.children: dict[str, Task] = {}
         self.parked: list[Interrupt] = []
         self.error: BaseException | None = None
+        self.taken: Sequence[fx.Event] = ()
 
     def run(self) -> Steps[None]:
         """Run every task that has no writes yet; see `parked` and `error` for what kept it from finishing."""
         todo = [task for task in self.tasks.values() if task.writes is None]
         if self.has_cache:
             todo = yield from self._from_cache(todo)
-        if todo:
+        if not todo:
+            return
+        if self.is_alone and (yield from self._run_alone(todo)):
+            return
+        if not self.running:
             yield from self._start(todo)
         try:
             while self.running:
-                yield from self._take((yield fx.Wait(self.program.step_timeout)))
+                events, self.taken = self.taken, ()
+                yield from self._take(events or (yield fx.Wait(self.program.step_timeout)))
                 if self.error is not None:
                     yield from self._stop(is_saving=True)
         except BaseException:
             if self.running:
                 yield from self._stop(is_saving=False)
             raise
+
+    def _run_alone(self, todo: Sequence[Task]) -> Steps[bool]:
+        """The common case, without the bookkeeping: one task that finishes. Gives whether it did."""
+        task = todo[0]
+        self.running.add(task)
+        yield fx.Start(todo)
+        try:
+            events: Sequence[fx.Event] = yield fx.Wait(self.program.step_timeout)
+        except BaseException:
+            yield from self._stop(is_saving=False)
+            raise
+        if len(events) == 1 and task.cache_key is None:
+            event = events[0]
+            if type(event) is fx.Finished:
+                self.running.clear()
+                task.writes = event.writes or _NOTHING
+                return True
+        self.taken = events
+        return False
 
     def _start(self, tasks: Sequence[Task]) -> Steps[None]:
         self.running.update(tasks)

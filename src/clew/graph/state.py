@@ -6,12 +6,11 @@ Invariant: what can be known to be wrong when the graph is built is an error the
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from clew import _langchain
+from clew import _langchain, _log
 from clew._policies import CachePolicy, RetryPolicy, TimeoutPolicy
 from clew.constants import END, NS_END, NS_SEP, START
 from clew.errors import GraphError
@@ -22,7 +21,6 @@ from clew.types import Checkpointer, Command, ensure_valid_checkpointer
 
 __all__ = ("CompiledStateGraph", "StateGraph", "StateNodeSpec")
 
-_log = logging.getLogger("clew")
 StateT = TypeVar("StateT")
 DEFAULT_HANDLER = "__default_error_handler__"
 
@@ -282,7 +280,7 @@ class StateGraph(Generic[StateT]):
 
     def _warn_if_compiled(self, what: str) -> None:
         if self.compiled:
-            _log.warning("adding %s to a graph that has been compiled: the compiled graph will not have it", what)
+            _log.warn("adding %s to a graph that has been compiled: the compiled graph will not have it", what)
 
     # -- compiling -------------------------------------------------------------------------------------------------
 

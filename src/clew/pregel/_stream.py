@@ -6,7 +6,6 @@ Invariant: the shape of a chunk is decided here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from clew.constants import INTERRUPT
@@ -76,5 +75,7 @@ class Shaper:
 
 def debug_event(mode: str, payload: Any, step: int) -> dict[str, Any]:
     """What mode "debug" shows of a checkpoint or task event."""
+    from datetime import UTC, datetime  # late: start-up time
+
     kind = "checkpoint" if mode == "checkpoints" else ("task_result" if "result" in payload else "task")
     return {"step": step, "timestamp": datetime.now(UTC).isoformat(), "type": kind, "payload": payload}

@@ -5,7 +5,6 @@ Invariant: the sync and the async methods share every decision; they differ only
 
 from __future__ import annotations
 
-import asyncio
 import copy as copying
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -182,7 +181,8 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
         """
         options = Options(
             context, stream_mode, print_mode, output_keys, interrupt_before, interrupt_after,
-            _durability(durability, deprecated), control, version=version, is_quiet=stream_mode == "values" and not print_mode,
+            _durability(durability, deprecated), control, version=version,
+            is_quiet=stream_mode == "values" and not print_mode,
         )  # fmt: skip
         if not options.is_quiet:
             return list(self._stream(input, config, options))
@@ -212,7 +212,8 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
         """As `invoke`, under asyncio."""
         options = Options(
             context, stream_mode, print_mode, output_keys, interrupt_before, interrupt_after,
-            _durability(durability, deprecated), control, version=version, is_quiet=stream_mode == "values" and not print_mode,
+            _durability(durability, deprecated), control, version=version,
+            is_quiet=stream_mode == "values" and not print_mode,
         )  # fmt: skip
         if not options.is_quiet:
             return [chunk async for chunk in self._astream(input, config, options)]
@@ -320,6 +321,8 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
         **kwargs: Any,
     ) -> list[Any]:
         """As `batch`, under asyncio."""
+        import asyncio  # late: asyncio is not needed to run synchronously
+
         if not inputs:
             return []
         configs = _configs(config, len(inputs))
