@@ -84,7 +84,8 @@ def path_name(path: Any) -> str:
 
 
 def _hints(path: Any) -> dict[str, Any]:
-    function = path if inspect.isfunction(path) or inspect.ismethod(path) else getattr(type(path), "__call__", path)
+    is_plain = inspect.isfunction(path) or inspect.ismethod(path)
+    function = path if is_plain else getattr(type(path), "__call__", path)  # noqa: B004 - the function itself is wanted
     try:
         return get_type_hints(function)
     except Exception:
