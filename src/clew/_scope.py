@@ -28,8 +28,8 @@ class RunScope:
 
     __slots__ = (
         "cache", "config", "context", "control", "durability", "emit", "has_custom", "has_langchain", "lock",
-        "message_handlers", "name", "nested_modes", "ns", "origins", "parents", "run_id", "saver", "server_info", "session",
-        "store", "task_metadata", "thread_id", "trace", "unsaved_reason",
+        "message_handlers", "name", "nested_modes", "ns", "origins", "parents", "run_id", "saver",
+        "server_info", "session", "store", "task_metadata", "thread_id", "trace", "unsaved_reason",
     )  # fmt: skip
 
     def __init__(self, *, name: str, config: Mapping[str, Any], ns: str = "") -> None:
