@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypedD
 
 import pytest
 from pydantic import BaseModel
+from typing_extensions import TypeAliasType
 
 from clew.serde import known_types
 
@@ -139,6 +140,17 @@ def test_annotation_that_raises_is_passed_over() -> None:
 
     assert Sequence is not None
     assert known_types(Odd) == {Odd, Kind, Plain, Level}
+
+
+def test_alias_is_followed_and_one_that_raises_is_passed_over() -> None:
+    good = TypeAliasType("good", list[Leaf])
+
+    class Bad:
+        @property
+        def __value__(self) -> object:
+            raise NameError("only for type checkers")
+
+    assert known_types(good, Bad(), Kind) == {Leaf, Kind}
 
 
 def test_recursive_class_ends() -> None:

@@ -42,7 +42,10 @@ def known_types(*annotations: Any) -> frozenset[type]:
                     found.add(annotation)
                 waiting += [(part, module) for part in _class_parts(annotation)]
         else:
-            waiting += [(part, module) for part in _form_parts(annotation, module)]
+            try:
+                waiting += [(part, module) for part in _form_parts(annotation, module)]
+            except Exception:  # `type X = ...` is evaluated here, and may name what exists for type checkers only
+                continue
     return frozenset(found)
 
 
@@ -98,8 +101,16 @@ def _hints(cls: type) -> list[Any]:
 
 def _own_hints(cls: type) -> Iterator[Any]:
     module = sys.modules.get(cls.__module__)
-    for item in inspect.get_annotations(cls).values():
+    for item in _annotations(cls).values():
         yield from _resolved(item, module, cls) if isinstance(item, str) else [item]
+
+
+def _annotations(cls: type) -> dict[str, Any]:
+    if sys.version_info >= (3, 14):  # where annotations are evaluated when asked for
+        import annotationlib
+
+        return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
+    return inspect.get_annotations(cls)
 
 
 def _resolved(text: str, module: ModuleType | None, cls: type | None = None) -> list[Any]:
