@@ -210,7 +210,8 @@ class _Run:
             if "values" in self.request.modes and not applied.changed.isdisjoint(names):
                 yield fx.Emit("values", read(state.channels, outputs))
         yield fx.Flush(is_final=True, is_failed=True)
-        return Outcome("interrupted", state, tuple(superstep.parked))
+        asked = (superstep.parked.get(task.id, ()) for task in sorted(superstep.tasks.values(), key=_order))
+        return Outcome("interrupted", state, tuple(question for questions in asked for question in questions))
 
     def _checkpoint_event(self, tasks: Mapping[str, Task]) -> dict[str, Any]:
         request, state = self.request, self.state

@@ -60,7 +60,7 @@ class Superstep:
         self.is_alone = len(tasks) == 1
         self.running: set[Task] = set()
         self.children: dict[str, Task] = {}
-        self.parked: list[Interrupt] = []
+        self.parked: dict[str, Sequence[Interrupt]] = {}  # by task id
         self.error: BaseException | None = None
         self.taken: Sequence[fx.Event] = ()
 
@@ -180,7 +180,7 @@ class Superstep:
         if task.call is not None:
             yield fx.Resolve(task.call, error=GraphInterrupt(event.interrupts))
             return
-        self.parked.extend(event.interrupts)
+        self.parked[task.id] = event.interrupts
         if "updates" in self.modes:
             yield fx.Emit("updates", {INTERRUPT: tuple(event.interrupts)})
         if "values" in self.modes:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from clew import _langchain
 from clew._scope import TaskScope
@@ -138,7 +138,7 @@ def _find_graphs(action: Any, found: list[Any], depth: int) -> None:
         return
     function = action if inspect.isfunction(action) else getattr(action, "__func__", None)
     if function is None:
-        call = getattr(type(action), "__call__", None)
+        call = getattr(type(action), "__call__", None)  # noqa: B004 - the function itself is wanted
         function = call if inspect.isfunction(call) else None
     if function is None or depth == 0:
         return
@@ -157,5 +157,11 @@ def _find_value(value: Any, found: list[Any], depth: int) -> None:
     if is_graph(value):
         if value not in found:
             found.append(value)
+    elif isinstance(value, (list, tuple)):
+        for item in cast("Sequence[Any]", value):
+            if is_graph(item):
+                _find_value(item, found, depth)
+    elif isinstance(value, dict):
+        _find_value(list(cast("dict[Any, Any]", value).values()), found, depth)
     elif inspect.isfunction(value) and depth > 1 and not value.__module__.startswith("clew."):
         _find_graphs(value, found, depth - 1)

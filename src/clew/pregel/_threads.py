@@ -217,9 +217,9 @@ class ThreadMethods:
         own = merged(self.config, config)
         configurable = own.get(CONF) or {}
         scope = current.get()
-        saver = self.checkpointer
+        saver = configurable.get("__pregel_checkpointer") or self.checkpointer
         if not hasattr(saver, "session"):
-            saver = configurable.get("__pregel_checkpointer") or (scope.run.saver if scope is not None else None)
+            saver = scope.run.saver if scope is not None else None
         if saver is None:
             raise NoSaverError(
                 f"no checkpointer set: graph {self.name!r} has no threads to look at",
@@ -296,25 +296,23 @@ def _tasks_with_graphs(place: _Place, saved: Saved) -> Iterator[tuple[Any, Any]]
     for task in tasks.values():
         graph = next((found for found in task.node.subgraphs if found.checkpointer is not False), None)
         if graph is not None:
-            yield (
-                task,
-                graph.copy({"checkpointer": place.saver})
-                if graph.checkpointer is not True
-                else _stateful(graph, place.saver),
-            )
+            yield task, _Reader(graph, place.saver)
 
 
-def _stateful(graph: Any, saver: Any) -> Any:
-    """A stateful subgraph that reads from `saver`, under its namespace without task ids."""
+class _Reader:
+    """A subgraph that reads from its root's saver, at the namespace it is given."""
 
-    class _Reader:
-        def get_state(self, config: Config, *, subgraphs: bool = False) -> StateSnapshot:
-            return graph.get_state(_with_saver(config, saver), subgraphs=subgraphs)
+    __slots__ = ("graph", "saver")
 
-        async def aget_state(self, config: Config, *, subgraphs: bool = False) -> StateSnapshot:
-            return await graph.aget_state(_with_saver(config, saver), subgraphs=subgraphs)
+    def __init__(self, graph: Any, saver: Any) -> None:
+        self.graph = graph
+        self.saver = saver
 
-    return _Reader()
+    def get_state(self, config: Config, *, subgraphs: bool = False) -> StateSnapshot:
+        return self.graph.get_state(_with_saver(config, self.saver), subgraphs=subgraphs)
+
+    async def aget_state(self, config: Config, *, subgraphs: bool = False) -> StateSnapshot:
+        return await self.graph.aget_state(_with_saver(config, self.saver), subgraphs=subgraphs)
 
 
 def _with_saver(config: Config, saver: Any) -> dict[str, Any]:
