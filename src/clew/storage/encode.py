@@ -6,7 +6,8 @@ operation was built, whatever a node does to them afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -50,18 +51,20 @@ def encode_step(before: State, step: Step, codec: Codec, *, in_full: bool) -> tu
         values[name] = new
         size += new.size - (0 if old is None else old.size)
         hash = moved_hash(hash, name, old, new)
+    seen = dict(before.seen)
+    for node in step.seen if in_full else step.ran:
+        if node in step.seen:
+            seen[node] = dict(step.seen[node])
     after = State(
         values=values,
         versions=dict(step.versions),
-        seen={**before.seen, **{node: dict(step.seen[node]) for node in step.ran if node in step.seen}},
-        metadata=dict_value({key: codec.encode(item) for key, item in step.metadata.items()}, before.metadata),
+        seen=seen,
+        metadata=dict_value(_encode_metadata(step.metadata, codec), before.metadata),
         updated=None if step.updated is None else tuple(step.updated),
         owner=id_bytes(step.owner) if step.owner else b"",
         size=size,
         hash=hash,
     )
-    if in_full:
-        after.seen = {node: dict(seen) for node, seen in step.seen.items()}
     return after, _record(before, after, step, codec, deltas, gone, versions, in_full=in_full)
 
 
@@ -109,13 +112,26 @@ def decode_metadata(state: State, decode: Callable[[bytes], Any]) -> dict[str, A
 
 def timestamp(micros: int) -> str:
     """ISO 8601 in UTC, with microseconds."""
-    return (_EPOCH + timedelta(microseconds=micros)).isoformat(timespec="microseconds")
+    seconds, rest = divmod(micros, 1_000_000)
+    return f"{_second(seconds)}.{rest:06d}+00:00"
+
+
+@functools.lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def run_bytes(metadata: Mapping[str, Any]) -> bytes | None:
     """The run's id as its column keeps it."""
     run_id = metadata.get("run_id")
     return id_bytes(str(run_id)) if run_id else None
+
+
+def _encode_metadata(metadata: Mapping[str, Any], codec: Codec) -> dict[str, bytes]:
+    try:
+        return dict(zip(metadata, codec.encode_items(list(metadata.values())), strict=True))
+    except SerializationError as error:
+        raise _unstorable(error, "the checkpoint's metadata") from error
 
 
 def _encode_channel(name: str, value: Any, codec: Codec, old: Any) -> Any:
@@ -144,13 +160,17 @@ def _record(
         deltas=full_values(after.values) if in_full else deltas,
         gone=[] if in_full else list(gone),
         versions=dict(after.versions) if in_full else versions,
-        seen={node: dict(seen) for node, seen in after.seen.items() if in_full or node in set(step.ran)},
+        seen=_seen(after.seen, after.seen if in_full else step.ran),
         updated=after.updated,
         metadata=None if metadata is before.metadata else diff(before.metadata, metadata),
         writes=[encode_task(task, codec) for task in step.writes],
         owner=after.owner,
         state_hash=after.hash,
     )
+
+
+def _seen(seen: Mapping[str, Mapping[str, Any]], nodes: Iterable[str]) -> dict[str, Any]:
+    return {node: seen[node] for node in nodes if node in seen}
 
 
 def _unstorable(error: SerializationError, where: str) -> SerializationError:

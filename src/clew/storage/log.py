@@ -63,8 +63,7 @@ class StepRow(NamedTuple):
         return (self.branch, self.seq)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Which namespace of which thread."""
 
     tenant: str

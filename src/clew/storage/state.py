@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clew.storage.records import StepRecord
-from clew.storage.values import Delta, Value, apply, channel_hash, state_hash
+from clew.storage.values import Delta, Value, apply, state_hash
 
 _MASK = (1 << 64) - 1
 
@@ -102,9 +102,9 @@ class Replay:
 def moved_hash(hash: int, name: str, old: Value | None, new: Value | None) -> int:
     """The fingerprint of a state in which channel `name` went from `old` to `new`."""
     if old is not None:
-        hash -= channel_hash(name, old)
+        hash -= old.share(name)
     if new is not None:
-        hash += channel_hash(name, new)
+        hash += new.share(name)
     return hash & _MASK
 
 

@@ -38,13 +38,14 @@ class Encoder(Protocol):
 class Value:
     """One channel's value in encoded form. Immutable by convention: differences make new ones, sharing the items."""
 
-    __slots__ = ("_hash", "_hasher", "data", "kind", "size")
+    __slots__ = ("_hash", "_hasher", "_share", "data", "kind", "size")
 
     kind: int
     data: Any
     size: int
     _hash: int | None
     _hasher: Any
+    _share: tuple[str, int] | None
 
     def __init__(self, kind: int, data: Any, size: int, hasher: Any = None) -> None:
         self.kind = kind
@@ -52,6 +53,7 @@ class Value:
         self.size = size
         self._hash = None
         self._hasher = hasher
+        self._share = None
 
     @property
     def hash(self) -> int:
@@ -59,6 +61,14 @@ class Value:
         if self._hash is None:
             self._hash = self._fingerprint()
         return self._hash
+
+    def share(self, channel: str) -> int:
+        """What the value adds to the fingerprint of a state (modulo 2**64), as the value of `channel`."""
+        known = self._share
+        if known is None or known[0] != channel:
+            seed = self.hash ^ self.kind
+            known = self._share = (channel, xxhash.xxh3_64_intdigest(channel.encode(), seed=seed))
+        return known[1]
 
     def grown(self, added: list[bytes]) -> Value:
         """A list value with `added` at its end; what was fingerprinted before is not read again."""
@@ -96,8 +106,7 @@ def encode_value(value: Any, encoder: Encoder, old: Value | None = None) -> Valu
     if kind is list and not _SCALARS.issuperset(map(type, value)):
         return list_value(encoder.encode_items(value), old)
     if kind is dict and _has_text_keys(value):
-        encode = encoder.encode
-        return dict_value({key: encode(item) for key, item in value.items()}, old)
+        return dict_value(dict(zip(value, encoder.encode_items(list(value.values())), strict=True)), old)
     return opaque_value(encoder.encode(value))
 
 
@@ -107,8 +116,7 @@ def encode_full(value: Any, encoder: Encoder) -> Delta:
     if kind is list and not _SCALARS.issuperset(map(type, value)):
         return [LIST, encoder.encode_items(value)]
     if kind is dict and _has_text_keys(value):
-        encode = encoder.encode
-        return [DICT, {key: encode(item) for key, item in value.items()}]
+        return [DICT, dict(zip(value, encoder.encode_items(list(value.values())), strict=True))]
     return [OPAQUE, encoder.encode(value)]
 
 
@@ -217,12 +225,7 @@ def apply_decoded(before: list[Any], delta: Delta, decode: Any) -> list[Any] | N
 
 def state_hash(values: Mapping[str, Value]) -> int:
     """The fingerprint of a whole state; independent of the order of channels."""
-    return sum(channel_hash(name, value) for name, value in values.items()) & _HASH_MASK
-
-
-def channel_hash(name: str, value: Value) -> int:
-    """What one channel adds to the fingerprint of the state (modulo 2**64)."""
-    return xxhash.xxh3_64_intdigest(name.encode(), seed=value.hash ^ value.kind)
+    return sum(value.share(name) for name, value in values.items()) & _HASH_MASK
 
 
 def leaves(delta: Delta) -> Iterable[tuple[Any, Any]]:
@@ -331,10 +334,11 @@ def _diff_dicts(old: dict[str, bytes], new: dict[str, bytes]) -> tuple[Delta | N
         operations = None if before is None else _worthwhile_splice(before, item)
         changed[key] = item if operations is None else operations
         size += len(key) + 3 + (len(item) if operations is None else splice_size(operations))
-    survivors = [key for key in old if key in new] if gone else list(old)
-    added = [key for key in changed if key not in old]
-    if survivors + added != list(new):
-        return None, 0  # reordered: the difference would lose the order
+    if list(old) != list(new):
+        survivors = [key for key in old if key in new] if gone else list(old)
+        added = [key for key in changed if key not in old]
+        if survivors + added != list(new):
+            return None, 0  # reordered: the difference would lose the order
     return [_KEYS, gone, changed], size
 
 
