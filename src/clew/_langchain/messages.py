@@ -53,24 +53,24 @@ class MessagesStreamHandler(BaseCallbackHandler, _StreamingCallbackHandler[Any])
         if self._covers(ns):
             self._emit((ns, dict(metadata)), message)
 
-    def finish_node(self, metadata: Mapping[str, Any], update: Any) -> None:
-        """Emit the messages in what a node returned that have not been seen yet."""
+    def finish_node(self, metadata: Mapping[str, Any], update: Any, emit: Emit | None = None) -> None:
+        """Emit the messages in what a node returned that have not been seen yet; `emit` stands in for the handler's."""
         ns = graph_namespace(metadata)
         if self._covers(ns):
-            self._emit_new((ns, dict(metadata)), update)
+            self._emit_new((ns, dict(metadata)), update, emit)
 
     def _covers(self, ns: tuple[str, ...]) -> bool:
         return self.subgraphs or not ns or ns == self.parent_ns
 
-    def _emit(self, place: Place, message: BaseMessage) -> None:
+    def _emit(self, place: Place, message: BaseMessage, emit: Emit | None = None) -> None:
         if message.id is None:
             message.id = str(uuid4())
         self.seen.add(message.id)
-        self.emit(place[0], (message, place[1]))
+        (emit or self.emit)(place[0], (message, place[1]))
 
-    def _emit_new(self, place: Place, update: Any) -> None:
+    def _emit_new(self, place: Place, update: Any, emit: Emit | None = None) -> None:
         for message in new_messages(update, self.seen):
-            self._emit(place, message)
+            self._emit(place, message, emit)
 
     def tap_output_iter(self, run_id: UUID, output: Iterator[T]) -> Iterator[T]:
         """Leave a run's output as it is; the marker this class inherits asks for the method."""

@@ -81,6 +81,11 @@ class Run:
     config: dict[str, Any]
     open_runs: _OpenRuns | None = field(default=None)
 
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The metadata this run was started with."""
+        return self.manager.metadata
+
     def child_config(self, config: Config, tag: str) -> dict[str, Any]:
         """`config` with callbacks under which a child run starts, tagged `tag`."""
         return {**config, "callbacks": self.manager.get_child(tag)}
@@ -192,13 +197,14 @@ def _prepare(manager: CallbackManager | AsyncCallbackManager, config: Config) ->
     A graph that is not run as a task of the graph around it has a namespace of its own that starts at the root, so a
     stream of the outer graph's own messages would take its messages for the outer graph's: it does not get them.
     """
-    configurable = config.get(CONF) or {}
+    configurable: Config = config.get(CONF) or {}
     if CONFIG_KEY_TASK_ID not in configurable:
         manager.handlers = [handler for handler in manager.handlers if not _streams_one_graph(handler)]
         manager.inheritable_handlers = [
             handler for handler in manager.inheritable_handlers if not _streams_one_graph(handler)
         ]
-    known = {key: configurable[key] for key in _TRACED if configurable.get(key)} | {"ls_integration": "clew"}
+    known: dict[str, Any] = {key: configurable[key] for key in _TRACED if configurable.get(key)}
+    known["ls_integration"] = "clew"
     manager.add_metadata({key: value for key, value in known.items() if key not in manager.metadata})
     return bool(manager.handlers)
 

@@ -25,6 +25,7 @@ from clew.drivers.sync import Output, Show, _no_ids, jitter
 from clew.engine import effects as fx
 from clew.engine.attempt import addressed_here, attempt, node_writes
 from clew.engine.program import Program
+from clew.engine.project import update_event
 from clew.engine.run import Outcome
 from clew.engine.superstep import Steps
 from clew.engine.task import Call, Task
@@ -281,7 +282,8 @@ class AsyncDriver:
                 await child.afail(error)
             raise
         if child is not None:
-            await child.aend(dict(writes))
+            shown = update_event(task.name, writes, self.program.stream_channels, is_cached=False)
+            await child.aend(shown[task.name])
         return writes
 
     async def _steps(self, task: Task, scope: TaskScope, context: Context | None) -> list[tuple[str, Any]]:

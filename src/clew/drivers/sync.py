@@ -23,6 +23,7 @@ from clew.drivers.saving import Plan, Saving
 from clew.engine import effects as fx
 from clew.engine.attempt import addressed_here, attempt, node_writes
 from clew.engine.program import Program
+from clew.engine.project import update_event
 from clew.engine.run import Outcome
 from clew.engine.superstep import Steps
 from clew.engine.task import Call, Task
@@ -412,5 +413,5 @@ def _traced(program: Program, task: Task, scope: TaskScope) -> list[tuple[str, A
             child.fail(error)
         raise
     if child is not None:
-        child.end(dict(writes))
+        child.end(update_event(task.name, writes, program.stream_channels, is_cached=False)[task.name])
     return writes

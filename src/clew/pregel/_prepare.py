@@ -369,7 +369,7 @@ def show_function(
             shown = {**values, INTERRUPT: interrupts} if isinstance(values, dict) else {INTERRUPT: interrupts}
             deliver("values", shown)
         elif mode == "messages":
-            _show_messages(scope, *data)
+            _show_messages(prepared, put, *data)
         else:
             deliver(mode, data)
             if mode in ("checkpoints", "tasks"):
@@ -378,8 +378,19 @@ def show_function(
     return show
 
 
-def _show_messages(scope: RunScope, task: Any, writes: Sequence[tuple[str, Any]]) -> None:
-    if scope.message_handlers:
-        metadata = TaskScope(scope, task).metadata()
-        for handler in scope.message_handlers:
-            handler.finish_node(metadata, dict(writes))
+def _show_messages(
+    prepared: Prepared, put: Callable[[Any], None], task: Any, writes: Sequence[tuple[str, Any]]
+) -> None:
+    """Show the messages a finished task wrote, unless they were streamed: to this run's reader in its place among
+    the run's events, to readers of runs around it as they come."""
+    scope, shaper = prepared.scope, prepared.shaper
+    if not scope.message_handlers:
+        return
+    traced = scope.trace.metadata if scope.trace is not None else {}
+    metadata = {**traced, **TaskScope(scope, task).metadata()}
+    own = scope.message_handlers[0] if "messages" in shaper.wanted else None
+    for handler in scope.message_handlers:
+        if handler is own:
+            handler.finish_node(metadata, writes, lambda at, part: put(shaper.chunk(at, "messages", part)))
+        else:
+            handler.finish_node(metadata, writes)

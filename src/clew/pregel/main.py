@@ -15,6 +15,7 @@ from clew._policies import CachePolicy, RetryPolicy, TimeoutPolicy
 from clew.drivers.sync import SyncDriver
 from clew.engine.program import Node, Program, lower
 from clew.engine.run import Outcome, run
+from clew.engine.state import read
 from clew.pregel._config import as_names, merged
 from clew.pregel._prepare import Options, Prepared, prepare, show_function
 from clew.pregel._threads import ThreadMethods
@@ -355,7 +356,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
             while True:
                 next(steps)
         except StopIteration as stop:
-            return _end_trace(trace, stop.value)
+            return _end_trace(trace, prepared, stop.value)
         except BaseException as error:
             if trace is not None:
                 trace.fail(error)
@@ -375,8 +376,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
             if trace is not None:
                 await trace.afail(error)
             raise
-        if trace is not None:
-            await (trace.aend(outcome) if outcome.error is None else trace.afail(outcome.error))
+        await _aend_trace(trace, prepared, outcome)
         return outcome
 
     def _stream(self, given: Any, config: Config | None, options: Options) -> Iterator[Any]:
@@ -396,7 +396,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
             raise
         finally:
             prepared.close()
-        _raise_error(_end_trace(trace, outcome))
+        _raise_error(_end_trace(trace, prepared, outcome))
 
     async def _astream(self, given: Any, config: Config | None, options: Options) -> AsyncIterator[Any]:
         from clew.drivers.aio import AsyncDriver  # late: asyncio is not needed to run synchronously
@@ -427,8 +427,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
                 await chunks.aclose()
             prepared.close()
         assert outcome is not None
-        if trace is not None:
-            await (trace.aend(outcome) if outcome.error is None else trace.afail(outcome.error))
+        await _aend_trace(trace, prepared, outcome)
         _raise_error(outcome)
 
     def _connect(self, prepared: Prepared, driver: Any, options: Options | None) -> None:
@@ -486,7 +485,6 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
     def _output(self, prepared: Prepared, outcome: Outcome) -> Any:
         """The output of a run, in the caller's version; a nested run passes questions on to its parent."""
         from clew.constants import INTERRUPT
-        from clew.engine.state import read
         from clew.errors import GraphInterrupt
 
         _raise_error(outcome)
@@ -509,13 +507,21 @@ def _show_nothing(_mode: str, _data: Any, _step: int) -> None:
     pass
 
 
-def _end_trace(trace: Any, outcome: Outcome) -> Outcome:
+def _end_trace(trace: Any, prepared: Prepared, outcome: Outcome) -> Outcome:
     if trace is not None:
         if outcome.error is None:
-            trace.end(outcome)
+            trace.end(read(outcome.state.channels, prepared.request.outputs))
         else:
             trace.fail(outcome.error)
     return outcome
+
+
+async def _aend_trace(trace: Any, prepared: Prepared, outcome: Outcome) -> None:
+    if trace is not None:
+        if outcome.error is None:
+            await trace.aend(read(outcome.state.channels, prepared.request.outputs))
+        else:
+            await trace.afail(outcome.error)
 
 
 def _raise_error(outcome: Outcome) -> None:
