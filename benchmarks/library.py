@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 CLEW = "clew"
 PEER = "langgraph"
@@ -35,7 +35,12 @@ class Library:
         return self.module("checkpoint.memory").InMemorySaver()
 
     @contextmanager
-    def sqlite_saver(self, path: Path) -> Iterator[Any]:
-        """A saver on the database at `path`, as each library opens it by default: WAL, and synchronous FULL."""
-        with self.module("checkpoint.sqlite").SqliteSaver.from_conn_string(str(path)) as saver:
+    def sqlite_saver(self, path: Path, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> Iterator[Any]:
+        """A saver on the database at `path`, in WAL mode; FULL is what both libraries have by default."""
+        saver_class = self.module("checkpoint.sqlite").SqliteSaver
+        settings = {"synchronous": synchronous} if self.prefix == CLEW else {}
+        with saver_class.from_conn_string(str(path), **settings) as saver:
+            if self.prefix == PEER:
+                saver.setup()
+                saver.conn.execute(f"pragma synchronous = {synchronous}")
             yield saver
