@@ -35,6 +35,8 @@ class _Parts:
 class CompiledStateGraph(Pregel):
     """A state graph that runs. `builder` is the graph it was compiled from."""
 
+    stream_mode = "updates"
+
     def __init__(self, builder: StateGraph[Any], *, interrupt_before: Any, interrupt_after: Any, **kwargs: Any) -> None:
         self.builder = builder
         nodes, channels = _lowered(builder)

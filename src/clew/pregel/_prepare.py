@@ -386,11 +386,12 @@ def _show_messages(
     scope, shaper = prepared.scope, prepared.shaper
     if not scope.message_handlers:
         return
-    traced = scope.trace.metadata if scope.trace is not None else {}
-    metadata = {**traced, **TaskScope(scope, task).metadata()}
+    metadata: dict[str, Any] = {**(scope.trace.metadata if scope.trace is not None else {})}
+    metadata.update(TaskScope(scope, task).metadata())
     own = scope.message_handlers[0] if "messages" in shaper.wanted else None
+
+    def show(at: tuple[str, ...], part: tuple[Any, dict[str, Any]]) -> None:
+        put(shaper.chunk(at, "messages", part))
+
     for handler in scope.message_handlers:
-        if handler is own:
-            handler.finish_node(metadata, writes, lambda at, part: put(shaper.chunk(at, "messages", part)))
-        else:
-            handler.finish_node(metadata, writes)
+        handler.finish_node(metadata, writes, show if handler is own else None)

@@ -249,8 +249,9 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
         `version="v2"` every chunk is a dict `{"type", "ns", "data"}`. Closing the iterator stops the run at once.
         """
         mode = self.stream_mode if stream_mode is None else stream_mode
+        shown = self.program.stream_channels if output_keys is None else output_keys
         options = Options(
-            context, mode, print_mode, output_keys, interrupt_before, interrupt_after,
+            context, mode, print_mode, shown, interrupt_before, interrupt_after,
             _durability(durability, deprecated), control, subgraphs, version,
         )  # fmt: skip
         return self._stream(input, config, options)
@@ -275,8 +276,9 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
     ) -> AsyncIterator[Any]:
         """As `stream`, under asyncio."""
         mode = self.stream_mode if stream_mode is None else stream_mode
+        shown = self.program.stream_channels if output_keys is None else output_keys
         options = Options(
-            context, mode, print_mode, output_keys, interrupt_before, interrupt_after,
+            context, mode, print_mode, shown, interrupt_before, interrupt_after,
             _durability(durability, deprecated), control, subgraphs, version,
         )  # fmt: skip
         return self._astream(input, config, options)
