@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from clew.engine.plan import Ticks
 from clew.engine.program import Body, Branch, Program, Write
@@ -28,8 +28,8 @@ def attempt(program: Program, task: Task, explicit: list[Write]) -> Attempt:
     writes = node_writes(task, result, explicit)
     for branch in task.node.branches:
         given = _fresh(program, task, branch, writes)
-        if branch.passes_result and type(result) is dict and type(given) is dict:
-            given = {**result, **given}
+        if branch.passes_result:
+            given = _overlaid(result, given)
         choice = yield branch.body, given
         writes.extend(branch.route(choice))
     return writes
@@ -46,6 +46,13 @@ def node_writes(task: Task, result: Any, explicit: list[Write]) -> list[Write]:
 def addressed_here(up: ParentCommand) -> Command[Any]:
     """The command of a subgraph whose closest parent is this graph."""
     return replace(up.args[0], graph=None)
+
+
+def _overlaid(result: Any, given: Any) -> Any:
+    """The state over what the node returned, so that fields only the result has are visible; where both are dicts."""
+    if type(result) is dict and type(given) is dict:
+        return cast("dict[Any, Any]", result) | cast("dict[Any, Any]", given)
+    return given
 
 
 def _fresh(program: Program, task: Task, branch: Branch, writes: Sequence[Write]) -> Any:

@@ -18,7 +18,7 @@ Write = tuple[str, Any]
 class Writer(Protocol):
     """Turns a node's result into writes; pure."""
 
-    def __call__(self, result: Any) -> Sequence[Write]: ...
+    def __call__(self, result: Any, /) -> Sequence[Write]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

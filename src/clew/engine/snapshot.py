@@ -13,7 +13,7 @@ from clew.engine.program import Program
 from clew.engine.project import checkpoint_config, output_of, snapshot_tasks
 from clew.engine.resume import waiting
 from clew.engine.state import State, read, restored_state
-from clew.engine.task import Task
+from clew.engine.task import Task, in_order
 from clew.protocols import Saved
 from clew.types import StateSnapshot
 
@@ -40,16 +40,15 @@ def snapshot(
     if finished:
         for id in finished:
             tasks[id].writes = output_of(pending[id])
-        state = apply(program, state, sorted((tasks[id] for id in finished), key=lambda task: task.order)).state
-    if is_live:
-        waits = {id: {question.id for question in waiting(task.ns, pending.get(id, ()))} for id, task in tasks.items()}
+        state = apply(program, state, in_order(tasks[id] for id in finished)).state
     shown = snapshot_tasks(tasks.values(), pending, program.stream_channels, states, is_live=is_live)
     if is_live:
+        waits = {id: {question.id for question in waiting(task.ns, pending.get(id, ()))} for id, task in tasks.items()}
         shown = tuple(
             task._replace(interrupts=tuple(question for question in task.interrupts if question.id in waits[task.id]))
             for task in shown
         )
-    parents = saved.metadata.get("parents") or {}
+    parents: Mapping[str, str] = saved.metadata.get("parents") or {}
     return StateSnapshot(
         values=read(state.channels, program.stream_channels),
         next=tuple(task.name for id, task in tasks.items() if id not in finished),

@@ -6,9 +6,9 @@ continued after a crash finds the writes of the tasks that had finished.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import xxhash
 
@@ -82,6 +82,15 @@ class Call:
     timeout: TimeoutPolicy | None = None
 
 
+def in_order(tasks: Iterable[Task]) -> list[Task]:
+    """Tasks in the order in which their writes are applied."""
+    return sorted(tasks, key=_order)
+
+
+def _order(task: Task) -> tuple[Any, ...]:
+    return task.order
+
+
 def task_id(checkpoint_id: str, ns: str, step: int, name: str, *parts: str) -> str:
     """A task's id, in the form of a UUID; the hash is xxh3-128 over its identity."""
     digest = xxhash.xxh3_128_hexdigest(f"{checkpoint_id}\0{ns}\0{step}\0{name}\0{chr(0).join(parts)}".encode())
@@ -101,7 +110,7 @@ def task_ns(node_ns: str, id: str) -> str:
 def path_text(path: Any) -> str:
     """A task path as a string whose order is the paths' order."""
     if isinstance(path, (tuple, list)):
-        return f"~{', '.join(path_text(part) for part in path)}"
+        return f"~{', '.join(map(path_text, cast('Sequence[Any]', path)))}"
     if isinstance(path, int):
         return f"{int(path):010d}"
     return str(path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from clew.constants import END, INPUT, INTERRUPT, NULL_TASK_ID
 from clew.engine import effects as fx
@@ -20,7 +20,7 @@ from clew.engine.project import output_of
 from clew.engine.request import Request, make_step
 from clew.engine.state import State, empty_state, restored_state
 from clew.engine.superstep import Steps
-from clew.engine.task import Task, task_id, task_ns
+from clew.engine.task import Task, in_order, task_id, task_ns
 from clew.errors import InvalidUpdateError
 from clew.protocols import Saved, TaskWrites
 from clew.types import StateUpdate
@@ -53,7 +53,7 @@ class _Update:
         self.saved = saved
         self.state = empty_state(program) if saved is None else restored_state(program, saved)
         self.pending: Mapping[str, Sequence[Write]] = {} if saved is None else pending_by_task(saved.pending)
-        self.parents = {} if saved is None else saved.metadata.get("parents") or {}
+        self.parents: Mapping[str, str] = {} if saved is None else saved.metadata.get("parents") or {}
         self.has_claimed = False
 
     def superstep(self, updates: Sequence[StateUpdate]) -> Steps[None]:
@@ -76,7 +76,7 @@ class _Update:
         tasks = plan(self.program, state, Place(self.request.ns, 0), has_inputs=False)
         for id, task in tasks.items():
             task.writes = output_of(self.pending.get(id, ()))
-        applied = apply(self.program, state, sorted(tasks.values(), key=lambda task: task.order))
+        applied = apply(self.program, state, in_order(tasks.values()))
         yield from self._commit(applied, "update", ())
 
     def _as_input(self, values: Any) -> Steps[None]:
@@ -95,7 +95,7 @@ class _Update:
         applied = Applied(self.state, set(self.state.versions), list(self.state.seen))
         yield from self._commit(applied, "fork", ())
         if isinstance(values, list) and values:
-            yield from self._as_nodes(_grouped(values))
+            yield from self._as_nodes(_grouped(cast("list[Any]", values)))
 
     def _as_nodes(self, updates: Sequence[StateUpdate]) -> Steps[None]:
         state = self._with_null_writes()
@@ -202,7 +202,8 @@ class _Update:
 def _grouped(items: Sequence[Any]) -> list[StateUpdate]:
     updates: dict[Any, list[StateUpdate]] = {}
     for item in items:
-        if not isinstance(item, Sequence) or isinstance(item, str) or len(item) < 2:
+        pair: Any = item
+        if not isinstance(item, Sequence) or isinstance(item, str) or len(pair) < 2:
             raise InvalidUpdateError(f"invalid item {item!r} when copying a checkpoint; expected (values, as_node)")
-        updates.setdefault(item[1], []).append(StateUpdate(item[0], item[1]))
+        updates.setdefault(pair[1], []).append(StateUpdate(pair[0], pair[1]))
     return [update for group in updates.values() for update in group]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from clew.constants import END, TASKS
 from clew.engine.enter import annotated_names, update_pairs, written_fields
@@ -27,17 +27,19 @@ def state_writer(node: str, names: Sequence[str]) -> Callable[[Any], Sequence[Wr
     known = frozenset(names)
 
     def write(result: Any) -> Sequence[Write]:
+        given: Any = result  # `result` loses its type when it is narrowed
         if result is None:
             return ()
         if isinstance(result, dict):
-            return [(name, value) for name, value in result.items() if name in known]
+            return [(name, value) for name, value in given.items() if name in known]
         if isinstance(result, Command):
             if result.graph == Command.PARENT:
                 return ()
             return [(name, value) for name, value in update_pairs(result.update) if name in known]
-        if isinstance(result, (list, tuple)) and any(isinstance(item, Command) for item in result):
-            return [pair for item in result for pair in write(item)]
-        if isinstance(result, Send) or annotated_names(type(result)):
+        several = _with_commands(result)
+        if several is not None:
+            return [pair for item in several for pair in write(item)]
+        if isinstance(result, Send) or annotated_names(cast("type[Any]", type(result))):
             return written_fields(result, names)
         raise InvalidUpdateError(
             f"node {node!r} returned {result!r} of type {type(result).__name__}: Expected dict, got {result}",
@@ -53,11 +55,20 @@ def _root_writes(result: Any) -> Sequence[Write]:
         return ()
     if isinstance(result, Command):
         return () if result.graph == Command.PARENT else update_pairs(result.update)
-    if isinstance(result, (list, tuple)) and any(isinstance(item, Command) for item in result):
+    several = _with_commands(result)
+    if several is not None:
         return [
-            pair for item in result for pair in (_root_writes(item) if isinstance(item, Command) else [(ROOT, item)])
+            pair for item in several for pair in (_root_writes(item) if isinstance(item, Command) else [(ROOT, item)])
         ]
     return ((ROOT, result),)
+
+
+def _with_commands(result: Any) -> Sequence[Any] | None:
+    """The items of a result that is several, some of them commands; None for any other result."""
+    if not isinstance(result, (list, tuple)):
+        return None
+    items = cast("Sequence[Any]", result)  # user data
+    return items if any(isinstance(item, Command) for item in items) else None
 
 
 def control_writer(node: str, nodes: Iterable[str]) -> Callable[[Any], Sequence[Write]]:
@@ -65,15 +76,15 @@ def control_writer(node: str, nodes: Iterable[str]) -> Callable[[Any], Sequence[
     known = frozenset(nodes)
 
     def write(result: Any) -> Sequence[Write]:
+        given: Any = result  # `result` loses its type when it is narrowed
         if result is None or type(result) is dict:
             return ()
         if isinstance(result, Send):
             return (_send(node, result, known),)
         if isinstance(result, Command):
-            return _goto(node, result, known)
+            return _goto(node, given, known)
         if isinstance(result, (list, tuple)):
-            commands = [item for item in result if isinstance(item, Command)]
-            return [pair for command in commands for pair in _goto(node, command, known)]
+            return [pair for item in given if isinstance(item, Command) for pair in _goto(node, item, known)]
         return ()
 
     return write

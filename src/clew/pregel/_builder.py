@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,6 +152,3 @@ def _sequence(bodies: Sequence[Body]) -> Body:
         return given
 
     return Body(run, arun)
-
-
-Parts = Mapping[str, Any]
