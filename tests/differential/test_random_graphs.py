@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -117,7 +118,16 @@ def shown(parts: Any) -> Any:
     return [[state for state in states if state], sorted(questions)]
 
 
-def converse(lib: Any, plan: Plan) -> Any:
+def run(graph: Any, given_now: Any, config: Any, is_async: bool) -> Any:
+    options = {"stream_mode": "values", "durability": "sync"}
+
+    async def collect() -> list[Any]:
+        return [part async for part in graph.astream(given_now, config, **options)]
+
+    return shown(asyncio.run(collect()) if is_async else graph.stream(given_now, config, **options))
+
+
+def converse(lib: Any, plan: Plan, *, is_async: bool = False) -> Any:
     """Run until nothing is left to answer or to continue, 12 turns at most; everything that was seen.
 
     Under durability "sync", as the peer may otherwise save a join's state after the next superstep has changed it.
@@ -127,9 +137,7 @@ def converse(lib: Any, plan: Plan) -> Any:
     given_now: Any = {"log": ["in"]}
     seen: list[Any] = []
     for turn in range(12):
-        seen.append(
-            attempt(lambda given=given_now: shown(graph.stream(given, config, stream_mode="values", durability="sync")))
-        )
+        seen.append(attempt(lambda given=given_now: run(graph, given, config, is_async)))
         state = graph.get_state(config)
         seen.append([state.values, state.next])
         if not state.next:
@@ -142,10 +150,10 @@ def converse(lib: Any, plan: Plan) -> Any:
 
 @pytest.mark.filterwarnings("default")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
-@given(plans)
-def test_random_graph_runs_the_same_on_both(plan: Plan) -> None:
+@given(plans, st.booleans())
+def test_random_graph_runs_the_same_on_both(plan: Plan, is_async: bool) -> None:
     peer = Observer().plain(converse(library("langgraph"), plan))
 
-    found = list(differences(peer, Observer().plain(converse(library("clew"), plan))))
+    found = list(differences(peer, Observer().plain(converse(library("clew"), plan, is_async=is_async))))
 
     assert not found, "\n".join(found[:20])
