@@ -10,6 +10,7 @@ Invariant: the engine is driven by one coroutine at a time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future as ThreadFuture
@@ -37,8 +38,9 @@ class AsyncDriver:
     """Drives one run on the running event loop; see `SyncDriver` for the arguments."""
 
     __slots__ = (
-        "deadline", "engine", "has_cancelled", "helper", "inbox", "inline", "is_live", "limit", "loop",
-        "next_id", "output", "program", "queue", "running", "running_calls", "saving", "scope", "show", "waiter",
+        "deadline", "engine", "has_cancelled", "helper", "inbox", "inline", "is_closed", "is_live", "limit",
+        "loop", "next_id", "output", "program", "queue", "running", "running_calls", "saving", "scope", "show",
+        "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +69,7 @@ class AsyncDriver:
         self.inline: tuple[Task, float] | None = None
         self.helper: asyncio.Task[None] | None = None
         self.has_cancelled = False
+        self.is_closed = False
         self.deadline: float | None = None
         self.next_id = unsaved_ids() if saving is None else _no_ids
 
@@ -138,6 +141,9 @@ class AsyncDriver:
             while self.running:
                 await asyncio.wait(list(self.running.values()))
                 await asyncio.sleep(0)
+        self.is_closed = True
+        for future in list(self.running_calls):
+            _refuse(future)
         engine.close()
 
     def _perform(self, effect: fx.Effect) -> Any:
@@ -332,13 +338,13 @@ class AsyncDriver:
 
         def work() -> None:
             try:
-                result = own.run(function, given, scope)
+                setter, value = future.set_result, own.run(function, given, scope)
             except StopIteration as error:
-                loop.call_soon_threadsafe(settle, future.set_exception, RuntimeError(f"node raised {error!r}"))
+                setter, value = future.set_exception, RuntimeError(f"node raised {error!r}")
             except BaseException as error:
-                loop.call_soon_threadsafe(settle, future.set_exception, error)
-            else:
-                loop.call_soon_threadsafe(settle, future.set_result, result)
+                setter, value = future.set_exception, error
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
+                loop.call_soon_threadsafe(settle, setter, value)
 
         _workers.submit(work)
         return future
@@ -426,6 +432,9 @@ class AsyncDriver:
         return call.future
 
     def _accept(self, call: Call) -> None:
+        if self.is_closed:
+            _refuse(call.future)
+            return
         self.running_calls.add(call.future)
         if self.inline is not None and self.helper is None:
             self.helper = self.loop.create_task(self._pump())
@@ -492,6 +501,14 @@ class AsyncDriver:
 
 
 _STOP = object()
+
+
+def _refuse(future: Any) -> None:
+    """Answer a call of a child task that will not run any more, so that a caller on another thread can end."""
+    if not future.done():
+        future.set_exception(RuntimeError("the run has been stopped"))
+        if isinstance(future, asyncio.Future):
+            future.exception()  # its caller was cancelled: nobody awaits it
 
 
 class _Pending:

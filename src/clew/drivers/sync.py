@@ -114,10 +114,13 @@ class SyncDriver:
 
     def _close(self, engine: Steps[Outcome]) -> None:
         """Whoever reads has gone away, or the run has ended: nothing may go on running."""
-        self.cancelled.set()
-        self.queue.clear()
+        self._cancel()
+        for future in list(self.running_calls):
+            _refuse(future)
         while self.active:
-            self.inbox.get()
+            event = self.inbox.get()
+            if type(event) is fx.Called:
+                _refuse(event.call.future)
         engine.close()
 
     def _perform(self, effect: fx.Effect) -> Any:
@@ -354,6 +357,12 @@ def jitter() -> float:
     import random  # late: start-up time
 
     return random.random()
+
+
+def _refuse(future: Future[Any]) -> None:
+    """Answer a call of a child task that will not run any more, so that its caller can end."""
+    if not future.done():
+        future.set_exception(RuntimeError("the run has been stopped"))
 
 
 class Output:

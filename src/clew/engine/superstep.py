@@ -81,6 +81,8 @@ class Superstep:
                 yield from self._take(events or (yield fx.Wait(self.program.step_timeout)))
                 if self.error is not None:
                     yield from self._stop(is_saving=True)
+        except GeneratorExit:
+            raise  # the driver is gone: it has stopped what ran
         except BaseException:
             if self.running:
                 yield from self._stop(is_saving=False)
@@ -93,6 +95,8 @@ class Superstep:
         yield fx.Start(todo)
         try:
             events: Sequence[fx.Event] = yield fx.Wait(self.program.step_timeout)
+        except GeneratorExit:
+            raise  # the driver is gone: it has stopped what ran
         except BaseException:
             yield from self._stop(is_saving=False)
             raise
@@ -154,7 +158,7 @@ class Superstep:
         for event in finished:
             event.task.writes = event.writes or _NOTHING
         if not (self.is_alone and finished[0].task.call is None and not self.children):
-            yield fx.SaveWrites([_stored(event.task, event.task.writes or ()) for event in finished])
+            yield fx.SaveWrites([self._kept(event.task) for event in finished])
         for event in finished:
             task = event.task
             if task.cache_key is not None and self.has_cache:
@@ -163,6 +167,13 @@ class Superstep:
                 yield fx.Resolve(task.call, _returned(event.writes))
             if self.modes and not (self.is_alone and task.call is None):
                 yield from self._show_end(task, event.writes or _NOTHING)
+
+    def _kept(self, task: Task) -> TaskWrites:
+        """What a finished task leaves: the questions it had asked stay on record with what it wrote."""
+        writes = task.writes or ()
+        if self.pending:
+            writes = [*(write for write in self.pending.get(task.id, ()) if write[0] == INTERRUPT), *writes]
+        return _stored(task, writes)
 
     def show_alone(self) -> Steps[None]:
         """Show the end of the only task; called when its writes are as durable as the mode asks for."""
@@ -276,7 +287,7 @@ class Superstep:
                     case _:
                         pass
             if finished and is_saving:
-                yield fx.SaveWrites([_stored(task, task.writes or ()) for task in finished])
+                yield fx.SaveWrites([self._kept(task) for task in finished])
             for task in finished:
                 if task.call is not None:
                     yield fx.Resolve(task.call, _returned(task.writes or ()))
@@ -288,13 +299,10 @@ class Superstep:
     def _show_end(self, task: Task, writes: Sequence[Write]) -> Steps[None]:
         if task.node.hidden:
             return
-        if "updates" in self.modes and writes[0][0] != ERROR:
-            yield fx.Emit(
-                "updates",
-                update_event(task.name, writes, self.outputs, is_cached=task.is_cached),
-            )
         if "messages" in self.modes:
             yield fx.Emit("messages", (task, writes))
+        if "updates" in self.modes and writes[0][0] != ERROR:
+            yield fx.Emit("updates", update_event(task.name, writes, self.outputs, is_cached=task.is_cached))
         if "tasks" in self.modes and not task.is_cached:
             yield fx.Emit("tasks", task_result_event(task, writes, self.program.stream_channels), task.step)
 
