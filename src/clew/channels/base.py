@@ -37,6 +37,8 @@ class BaseChannel(ABC, Generic[Value, Update, Checkpoint]):
     reacts_to_empty: ClassVar[bool] = True
     reacts_to_consume: ClassVar[bool] = False
     reacts_to_finish: ClassVar[bool] = False
+    # Whether writes to the channel are stored; False for what lives in a run only.
+    is_tracked: ClassVar[bool] = True
 
     typ: Any
     key: str

@@ -18,6 +18,7 @@ class UntrackedValue(GuardedChannel[Value]):
 
     __slots__ = ()
     reacts_to_empty = False
+    is_tracked = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, UntrackedValue) and other.guard == self.guard

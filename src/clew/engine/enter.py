@@ -87,6 +87,7 @@ def _with_input(
     place = Place(request.ns, 0)
     dropped = [Writes(task.name, (), task.triggers) for task in plan(program, state, place, has_inputs=False).values()]
     applied = apply(program, state, [*dropped, Writes(INPUT, writes)])
+    _try_input(program, state, request.input)
     state = applied.state
     state.step += 1
     metadata = {"source": "input", "step": state.step, "parents": request.parents, **request.metadata}
@@ -94,6 +95,15 @@ def _with_input(
     stamp: fx.Stamp = yield fx.Commit(step, claim=not request.owner)
     state.checkpoint_id = stamp.checkpoint_id
     return Entry(state, {}, metadata, parent_id)
+
+
+def _try_input(program: Program, state: State, given: Any) -> None:
+    """Refuse input that is not an update or has invalid fields, before anything of it is stored."""
+    if START not in program.nodes or isinstance(given, Command):
+        return
+    writes = [write for writer in program.nodes[START].writers for write in writer(given)]
+    if program.validate is not None:
+        apply(program, state, [Writes(START, writes)])
 
 
 class _Continue:

@@ -143,5 +143,5 @@ def lower(
         reacts_to_empty=reacting("reacts_to_empty"),
         reacts_to_consume=reacting("reacts_to_consume"),
         reacts_to_finish=reacting("reacts_to_finish"),
-        untracked=frozenset(key for key, channel in channels.items() if not getattr(channel, "is_tracked", True)),
+        untracked=frozenset(key for key, channel in channels.items() if not channel.is_tracked),
     )

@@ -173,6 +173,8 @@ class Superstep:
         writes = task.writes or ()
         if self.pending:
             writes = [*(write for write in self.pending.get(task.id, ()) if write[0] == INTERRUPT), *writes]
+        if self.program.untracked:
+            writes = [write for write in writes if write[0] not in self.program.untracked] or _NOTHING
         return _stored(task, writes)
 
     def show_alone(self) -> Steps[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
-from clew.constants import END, TASKS
+from clew.constants import END, START, TASKS
 from clew.engine.enter import annotated_names, update_pairs, written_fields
 from clew.engine.program import Write
 from clew.errors import ErrorCode, InvalidUpdateError, ParentCommand
@@ -41,9 +41,10 @@ def state_writer(node: str, names: Sequence[str]) -> Callable[[Any], Sequence[Wr
             return [pair for item in several for pair in write(item)]
         if isinstance(result, Send) or annotated_names(cast("type[Any]", type(result))):
             return written_fields(result, names)
+        what = "the input is" if node == START else f"node {node!r} returned"
         raise InvalidUpdateError(
-            f"node {node!r} returned {result!r} of type {type(result).__name__}: Expected dict, got {result}",
-            hint="return a dict of the fields to update, a Command, or None",
+            f"{what} {result!r} of type {type(result).__name__}: Expected dict, got {result}",
+            hint=f"{'give' if node == START else 'return'} a dict of the fields to update, a Command, or None",
             code=ErrorCode.INVALID_GRAPH_NODE_RETURN_VALUE,
         )
 
