@@ -236,3 +236,15 @@ def metadata_of_the_run_is_kept(lib: Any) -> Any:
     kept = ("source", "step", "parents", "tier", "n", "tenant", "limit", "thread_id")
     metadata = graph.get_state(lib.config()).metadata
     return {key: metadata[key] for key in kept if key in metadata}
+
+
+@program
+def update_as_one_of_several_waiting_nodes(lib: Any) -> Any:
+    builder = lib.StateGraph(Log)
+    for name in ("a", "b", "c", "d"):
+        builder.add_node(name, say(name))
+    builder.add_edge(lib.START, "a").add_edge("a", "b").add_edge("a", "c").add_edge("b", "d")
+    graph = builder.compile(checkpointer=lib.InMemorySaver(), interrupt_before=["b", "c"])
+    graph.invoke({}, lib.config())
+    graph.update_state(lib.config(), {"log": ["b by hand"]}, as_node="b")
+    return [graph.get_state(lib.config()).next, graph.invoke(None, lib.config(), interrupt_before=[])]

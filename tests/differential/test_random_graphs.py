@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typing_extensions import TypedDict
 
 from tests.differential.library import library
-from tests.differential.observe import Observer, attempt, differences
+from tests.differential.observe import Observer, Raised, attempt, differences
 from tests.differential.programs_state_api import short
 
 NAMES = ("a", "b", "c", "d", "e")
@@ -146,6 +146,34 @@ def converse(lib: Any, plan: Plan, *, is_async: bool = False) -> Any:
         given_now = lib.Command(resume=answers) if answers else None
     seen.append([{**short(past), "tasks": len(past.tasks)} for past in graph.get_state_history(config)])
     return seen
+
+
+def travel(lib: Any, plan: Plan, place: int) -> Any:
+    """Go back to the checkpoint at `place` of a conversation's history: replay it, then fork it with an update."""
+    config = {**lib.config(), "recursion_limit": 25}
+    graph = build(lib, plan)
+    attempt(lambda: run(graph, {"log": ["in"]}, config, False))
+    past = list(graph.get_state_history(config))
+    there = past[place % len(past)]
+    seen: list[Any] = [there.next, attempt(lambda: run(graph, None, there.config, False))]
+    seen.append([graph.get_state(config).values, graph.get_state(config).next])
+    forked = attempt(lambda: graph.update_state(there.config, {"log": ["forked"]}))
+    seen.append(forked if isinstance(forked, Raised) else graph.get_state(forked).next)
+    if not isinstance(forked, Raised):
+        seen.append(attempt(lambda: run(graph, None, forked, False)))
+    seen.append([{**short(one), "tasks": len(one.tasks)} for one in graph.get_state_history(config)])
+    return seen
+
+
+@pytest.mark.filterwarnings("default")
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(plans, st.integers(0, 12))
+def test_random_graph_is_replayed_and_forked_the_same_on_both(plan: Plan, place: int) -> None:
+    peer = Observer().plain(travel(library("langgraph"), plan, place))
+
+    found = list(differences(peer, Observer().plain(travel(library("clew"), plan, place))))
+
+    assert not found, "\n".join(found[:20])
 
 
 @pytest.mark.filterwarnings("default")
