@@ -61,7 +61,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
         return type(self) if base is None else _also(type(self), base.BaseCheckpointSaver)
 
     @property
-    def serde(self) -> Codec:  # pyright: ignore[reportIncompatibleVariableOverride] - the codec follows from `types`
+    def serde(self) -> Codec:
         """What encodes values."""
         return self._codec()
 
@@ -110,7 +110,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
         """Read every stored step of a thread, or of all, and report what is wrong; nothing is changed."""
         report = verify.Report()
         for name in self._names(thread_id):
-            self.run(self._op(name, lambda name=name: verify.verify_thread(self.tenant, name, report)))
+            self.run(self._verify_op(name, report))
         return report
 
     # Writing
@@ -263,7 +263,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
         before: RunnableConfig | None,
         limit: int | None,
     ) -> LogOp[Sequence[CheckpointTuple]]:
-        configurable = {} if config is None else config["configurable"]
+        configurable: dict[str, Any] = {} if config is None else config["configurable"]
         thread = None if config is None else check_thread_id(configurable["thread_id"])
         ns: str | None = configurable.get("checkpoint_ns")
         only: str | None = configurable.get("checkpoint_id")
@@ -331,6 +331,9 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
             lambda: direct.put_writes(place, checkpoint_id, task, indexes, replaces=replaces),
             kind="put",
         )
+
+    def _verify_op(self, thread: str, report: verify.Report) -> LogOp[verify.Report]:
+        return self._op(thread, lambda: verify.verify_thread(self.tenant, thread, report))
 
     def _delete_op(self, thread_id: str) -> LogOp[None]:
         thread = check_thread_id(thread_id)

@@ -5,13 +5,17 @@ Never trusted by itself: an entry counts only if the head row that was just read
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 
+from clew.errors import CorruptRecordError
 from clew.storage import log
 from clew.storage.loaded import Loaded
 from clew.storage.log import Head, Place, Position, StepRow
 from clew.storage.query import Steps
+from clew.storage.records import TaskRecord
 from clew.storage.state import State
 
 
@@ -83,10 +87,25 @@ def read_checkpoint(
     if parent_id is None:
         parent_id = yield from log.read_parent_id(place, head.line, position)
     pending = yield from log.read_pending(place, head.line, position)
-    if not is_tip and not pending:
-        for child in (yield from log.read_children(place, head.line, position))[:1]:
-            pending = (yield from log.read_record(place, child)).writes
+    if not is_tip:
+        pending = merge_writes((yield from _consumed(place, head.line, position)), pending)
     return Loaded(place, state, position, parent_id, pending, is_tip)
+
+
+def merge_writes(consumed: Iterable[Sequence[TaskRecord]], waiting: Sequence[TaskRecord]) -> list[TaskRecord]:
+    """The writes behind a step: what its children consumed (given oldest first), a task's from the newest child that
+    has it, then what waits for other tasks."""
+    tasks = {task.task_id: task for child in consumed for task in child}
+    return [*tasks.values(), *(task for task in waiting if task.task_id not in tasks)]
+
+
+def _consumed(place: Place, line: int, position: Position) -> Steps[list[list[TaskRecord]]]:
+    """What each child of a step consumed, oldest first; nothing from one that is damaged, which is its own matter."""
+    consumed: list[list[TaskRecord]] = []
+    for child in reversed((yield from log.read_children(place, line, position))):
+        with contextlib.suppress(CorruptRecordError):
+            consumed.append((yield from log.read_record(place, child)).writes)
+    return consumed
 
 
 def _weight(state: State) -> int:

@@ -13,6 +13,7 @@ from clew.ids import id_bytes
 from clew.protocols import HistoryQuery
 from clew.storage import log
 from clew.storage.encode import decode_metadata
+from clew.storage.heads import merge_writes
 from clew.storage.loaded import Decode, Loaded
 from clew.storage.log import Head, Place, Position
 from clew.storage.query import Query, Steps
@@ -38,6 +39,7 @@ def read_history(place: Place, query: HistoryQuery, decode: Decode) -> Steps[lis
     if head is None or head.seq == 0:
         return []
     listing = _Listing(place, head, decode)
+    yield from listing.open()
     before = None if query.before is None else id_bytes(query.before)
     found: list[Loaded] = []
     batch = query.limit if query.limit is not None and not query.filter else _FIRST_BATCH if query.limit else None
@@ -72,8 +74,18 @@ class _Listing:
         self._memo: dict[bytes, Any] = {}
         self._ids: dict[Position, bytes] = {}
         self._writes: dict[Position, list[TaskRecord]] = {}  # what the step at a position consumed
-        self._origins: dict[int, Position] | None = None
+        self._origins: dict[int, Position] = {}
+        self._waiting: dict[Position, list[TaskRecord]] = {}  # the writes behind a step that no child has consumed
         self.entries: dict[Position, Entry] = {}
+
+    def open(self) -> Steps[None]:
+        """Read what is small and belongs to the whole namespace: where branches fork off, and what waits."""
+        self._origins = yield from log.read_origins(self._place, self._head.line)
+        for branch, seq, *_, body in (yield Query("pending_list", (self._place.tenant, self._head.line))):
+            task = yield from log.read_task(self._place, body)
+            self._waiting.setdefault((branch, seq), []).append(task)
+        for tasks in self._waiting.values():
+            tasks.sort(key=lambda task: (task.path, task.task_id))
 
     def read(self, spans: dict[int, tuple[int, int]], wanted: set[Position]) -> Steps[None]:
         """Replay branches over (first, last) seqs, keeping the checkpoints that are wanted."""
@@ -108,25 +120,16 @@ class _Listing:
         return (yield from log.read_parent_id(self._place, self._head.line, position))
 
     def _pending(self, position: Position) -> Steps[list[TaskRecord]]:
-        """The writes that the newest child consumed, or those that wait at the end of a branch."""
-        origins = yield from self._fork_origins()
+        """The writes that children consumed, a task's from its newest child, and those that wait for other tasks."""
         branch, seq = position
         children = [(branch, seq + 1)] if (branch, seq + 1) in self._ids else []
-        children += [(forked, 1) for forked, origin in origins.items() if origin == position]
-        if not children or children[0][0] != branch:
-            waiting = yield from log.read_pending(self._place, self._head.line, position)
-            if waiting or not children:
-                return waiting
-        newest = max(children, key=lambda child: child[0])
-        if newest not in self._writes:
-            for row in (yield from log.read_chain(self._place, self._head.line, newest[0], 1, 1)):
-                self._writes[newest] = (yield from log.read_record(self._place, row)).writes
-        return self._writes.get(newest, [])
-
-    def _fork_origins(self) -> Steps[dict[int, Position]]:
-        if self._origins is None:
-            self._origins = yield from log.read_origins(self._place, self._head.line)
-        return self._origins
+        children += [(forked, 1) for forked, origin in self._origins.items() if origin == position]
+        for child in children:
+            if child not in self._writes:
+                rows = yield from log.read_chain(self._place, self._head.line, child[0], 1, 1)
+                self._writes[child] = (yield from log.read_record(self._place, rows[0])).writes if rows else []
+        waiting = self._waiting.get(position, [])
+        return merge_writes([self._writes[child] for child in sorted(children)], waiting)
 
 
 class _DecodedValues:
@@ -152,7 +155,7 @@ class _DecodedValues:
     def _decoded(self, value: Value, known: tuple[Value, Any] | None) -> Any:
         if value.kind != LIST:
             return decode_value(value, self._decode)
-        before = known[0].data if known is not None and known[0].kind == LIST else []
+        before: list[bytes] = known[0].data if known is not None and known[0].kind == LIST else []
         items: list[bytes] = value.data
         if known is not None and before and len(items) >= len(before) and _continues(before, items):
             return known[1] + [self._item(item) for item in items[len(before) :]]

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from clew import _failpoints
-from clew.errors import CorruptRecordError, ThreadConflictError
+from clew.errors import CorruptRecordError, SchemaVersionError, ThreadConflictError
+from clew.ids import id_text
 from clew.serde.compress import pack, unpack
 from clew.storage.query import Query, Row, Steps
 from clew.storage.records import Spills, StepRecord, TaskRecord, unpack_step, unpack_task
@@ -256,11 +257,17 @@ def advance(replay: Replay, row: StepRow, record: StepRecord) -> None:
 
 
 def read_record(place: Place, row: StepRow) -> Steps[StepRecord]:
-    """A row's record, with its spilled leaves in place."""
-    record = unpack_step(row.body)
-    if record.spills:
-        spilled = yield from read_spills(place, record.spills)
-        record = unpack_step(row.body, spilled)
+    """A row's record, with its spilled leaves in place; an error names the checkpoint and its thread."""
+    try:
+        record = unpack_step(row.body)
+        if record.spills:
+            spilled = yield from read_spills(place, record.spills)
+            record = unpack_step(row.body, spilled)
+    except (CorruptRecordError, SchemaVersionError) as error:
+        raise type(error)(
+            f"checkpoint {id_text(row.checkpoint_id)} of thread {place.thread!r} cannot be read: {error}",
+            hint=error.hint or "`clew doctor` shows what is damaged; fork the thread from an earlier checkpoint",
+        ) from error
     return record
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+from clew import _failpoints
 from clew.storage.query import Row, Steps, T, drive
 
 _MISSING: Any = object()
@@ -38,12 +39,15 @@ class MemoryTables:
         with self._lock:
             return drive(steps(), self.answer)
 
-    def write(self, steps: Callable[[], Steps[T]]) -> T:
-        """Run a rule as one transaction."""
+    def write(self, steps: Callable[[], Steps[T]], kind: str = "write") -> T:
+        """Run a rule as one transaction; `kind` names its failpoints."""
+        _failpoints.hit(f"{kind}.before")
         with self._lock:
             self._undo.clear()
             try:
-                return drive(steps(), self.answer)
+                result = drive(steps(), self.answer)
+                _failpoints.hit(f"{kind}.uncommitted")
+                return result
             except BaseException:
                 self._roll_back()
                 raise
@@ -138,7 +142,7 @@ class MemoryTables:
     # step
 
     def _do_step_add(
-        self, tenant: str, line: int, branch: int, seq: int, key_seq: int, id: bytes, *rest: Any
+        self, tenant: str, line: int, branch: int, seq: int, key_seq: int | None, id: bytes, *rest: Any
     ) -> list[Row]:
         key_seq = self._heads[line][3] if key_seq is None else key_seq
         self._set(self._steps[line], (branch, seq), (branch, seq, key_seq, id, *rest))

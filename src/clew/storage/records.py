@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import ormsgpack
 
@@ -113,15 +113,15 @@ def pack_task(task: TaskRecord) -> tuple[bytes, Spills]:
 def unpack_task(body: bytes, spilled: Mapping[bytes, bytes] | None = None) -> tuple[TaskRecord, list[bytes]]:
     """The task's writes that a pending row's body holds, and the hashes of the spills they still miss."""
     try:
-        fields, spills = ormsgpack.unpackb(unpack(body))
-        task = _task_record(fields)
+        fields, stored = ormsgpack.unpackb(unpack(body))
+        task, spills = _task_record(fields), list[bytes](stored)
     except (ValueError, TypeError) as error:
         raise CorruptRecordError(f"stored writes cannot be parsed: {error}") from error
     if spills and spilled is not None:
         contents = [spilled[hash] for hash in spills]
         for value in task.values:
             _restore(value, contents)
-        spills = []
+        return task, []
     return task, spills
 
 
@@ -172,15 +172,21 @@ def _spill(delta: Delta, spills: Spills) -> Delta:
     if not large:
         return delta
     moved = {leaf: _number(leaf, spills) for _, _, leaf in large}
-    return [part if not isinstance(part, (bytes, list, dict)) else _with_moved(part, moved) for part in delta]
+    return [_with_moved(part, moved) for part in delta]
 
 
 def _with_moved(part: Any, moved: Mapping[bytes, int]) -> Any:
-    if isinstance(part, bytes):
-        return moved.get(part, part)
-    if isinstance(part, dict):
-        return {key: moved.get(item, item) if isinstance(item, bytes) else item for key, item in part.items()}
-    return [moved.get(item, item) if isinstance(item, bytes) else item for item in part]
+    match part:
+        case bytes():
+            return moved.get(part, part)
+        case dict():
+            items = cast("dict[str, Any]", part)
+            return {key: moved.get(item, item) if isinstance(item, bytes) else item for key, item in items.items()}
+        case list():
+            parts = cast("list[Any]", part)
+            return [moved.get(item, item) if isinstance(item, bytes) else item for item in parts]
+        case _:
+            return part
 
 
 def _number(leaf: bytes, spills: Spills) -> int:

@@ -147,7 +147,7 @@ class LogCursor:
 
     # Writing
 
-    def commit(self, step: Step, *, claim: bool = False) -> Committed[None]:
+    def commit(self, step: Step, *, claim: bool = False, checkpoint_id: str | None = None) -> Committed[None]:
         """Encode `step` as the child of where the cursor stands, and move there."""
         session, before, parent = self._session, self._state, self._position
         starts_branch = parent is None or parent != self._tip
@@ -157,7 +157,8 @@ class LogCursor:
         body, _, spills = pack_step(record)
         claiming = self._take_claim(branch if starts_branch else None)
         root = None if self.ns == "" else session.root
-        after.id = id = session.new_id()
+        after.id = id = session.new_id() if checkpoint_id is None else id_bytes(checkpoint_id)
+        session.saw_id(id)
         after.created_at = created_at = time.time_ns() // 1000
         after.key_seq = seq if in_full else before.key_seq
         after.since = 0 if in_full else before.since + len(body)

@@ -111,7 +111,7 @@ class SqliteTables:
         """Give the space that was freed back to the file system."""
         with self._lock, self._typed_errors():
             connection = self._writing()
-            connection.execute("pragma incremental_vacuum").fetchall()
+            connection.executescript("pragma incremental_vacuum")  # execute() would free one page and stop
             if not self.is_shared:
                 connection.execute("pragma wal_checkpoint(truncate)").fetchall()
 
@@ -137,41 +137,42 @@ class SqliteTables:
 
     def _write_together(self, jobs: Sequence[Job]) -> bool:
         """Whether all of `jobs` went through in one transaction; if not, nothing was changed or settled."""
-        results: list[tuple[Job, Any, ThreadConflictError | None]] = []
-        lost: dict[int, ThreadConflictError] = {}
         try:
-            with self._lock, self._transaction(self._writing()) as answer:
-                for job in jobs:
-                    error = lost.get(id(job.op.session))
-                    result = None
-                    if error is None:
-                        try:
-                            result = drive(job.op.steps(), answer)
-                        except ThreadConflictError as conflict:  # it has changed nothing
-                            error = lost[id(job.op.session)] = conflict
-                    results.append((job, result, error))
+            with self._lock:
+                results = self._run_group(jobs)
         except Exception:
             return False
-        for job, result, error in results:
-            job.settle(result, error)
+        for outcome in results:
+            _settle(*outcome)
         return True
+
+    def _run_group(self, jobs: Sequence[Job]) -> list[tuple[Job, Any, ThreadConflictError | None]]:
+        results: list[tuple[Job, Any, ThreadConflictError | None]] = []
+        lost: dict[int, ThreadConflictError] = {}
+        connection = self._writing()
+        _hit_all(jobs, "before")
+        with self._transaction(connection) as answer:
+            for job in jobs:
+                error, result = lost.get(id(job.op.session)), None
+                if error is None:
+                    try:
+                        result = drive(job.op.steps(), answer)
+                    except ThreadConflictError as conflict:  # it has changed nothing
+                        error = lost[id(job.op.session)] = conflict
+                results.append((job, result, error))
+            _hit_all(jobs, "uncommitted")
+        return results
 
     def _write_alone(self, job: Job) -> None:
         if self._is_over(job):
             return
-        kind = job.op.kind
         try:
             with self._lock:
-                connection = self._writing()
-                _failpoints.hit(f"{kind}.before")
-                with self._transaction(connection) as answer:
-                    result = drive(job.op.steps(), answer)
-                    _failpoints.hit(f"{kind}.uncommitted")
-                _failpoints.hit(f"{kind}.after")
+                outcome = self._run_group([job])[0]
         except Exception as error:
             job.settle(error=error)
         else:
-            job.settle(result)
+            _settle(*outcome)
 
     def _answers(self, connection: sqlite3.Connection) -> Callable[[str, tuple[Any, ...]], list[Row]]:
         queries, execute = self._queries, connection.cursor().execute
@@ -290,3 +291,17 @@ class SqliteTables:
             yield
         except sqlite3.Error as error:
             raise typed(error, self.path, self._busy_timeout) from error
+
+
+def _hit_all(jobs: Sequence[Job], moment: str) -> None:
+    if _failpoints.armed():
+        for job in jobs:
+            _failpoints.hit(f"{job.op.kind}.{moment}")
+
+
+def _settle(job: Job, result: Any, error: Exception | None) -> None:
+    try:
+        _failpoints.hit(f"{job.op.kind}.after")
+    except _failpoints.InjectedFailureError as injected:
+        error = injected
+    job.settle(result, error)

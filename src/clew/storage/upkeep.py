@@ -54,7 +54,10 @@ Keep = Callable[[list[StepKey]], set[Position]]
 def list_threads(tenant: str) -> Steps[list[ThreadSummary]]:
     """Every thread that has a checkpoint, the one used last first."""
     rows = yield Query("thread_list", (tenant,))
-    return [ThreadSummary(*row[:4], timestamp(row[4]), timestamp(row[5])) for row in rows]
+    return [
+        ThreadSummary(thread, steps, checkpoints, namespaces, timestamp(created_at), timestamp(updated_at))
+        for thread, steps, checkpoints, namespaces, created_at, updated_at in rows
+    ]
 
 
 def delete_thread(tenant: str, thread: str) -> Steps[None]:
@@ -183,7 +186,10 @@ def keep_both(policies: Iterable[Keep]) -> Keep:
     chosen = list(policies)
 
     def keep(keys: list[StepKey]) -> set[Position]:
-        return set.intersection(*(policy(keys) for policy in chosen))
+        kept = {key.position for key in keys}
+        for policy in chosen:
+            kept &= policy(keys)
+        return kept
 
     return keep
 
@@ -197,7 +203,7 @@ def _close_holes(place: Place, line: int, branch: list[StepKey], kept: set[Posit
             continue
         if key.key_seq == key.seq:
             new_key[key.seq] = key.seq
-        elif previous == key.seq - 1:
+        elif previous is not None and previous == key.seq - 1:
             new_key[key.seq] = new_key[previous]
         else:
             new_key[key.seq] = key.seq

@@ -257,7 +257,7 @@ class BaseCheckpointSaver(Generic[V]):
         """The version after `current`; versions of a channel only grow."""
         if isinstance(current, str):
             raise NotImplementedError
-        return 1 if current is None else current + 1  # pyright: ignore[reportReturnType] - V is not str here
+        return 1 if current is None else current + 1
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> BaseCheckpointSaver[V]:
         """A saver on the same storage that also knows the classes named by (module, class) pairs."""
@@ -348,8 +348,9 @@ def get_checkpoint_id(config: RunnableConfig) -> str | None:
 def get_checkpoint_metadata(config: RunnableConfig, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """`metadata` with every scalar of the config's `metadata` and `configurable` that is not reserved."""
     found = dict(metadata)
-    for source in (config.get("metadata"), config.get("configurable")):
-        for key, value in (source or {}).items():
+    sources: list[dict[str, Any]] = [config.get("metadata") or {}, config.get("configurable") or {}]
+    for source in sources:
+        for key, value in source.items():
             if key in found or key in EXCLUDED_METADATA_KEYS or key.startswith("__"):
                 continue
             if isinstance(value, str | int | float):

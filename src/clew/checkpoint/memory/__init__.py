@@ -56,13 +56,12 @@ class InMemorySaver(CheckpointSaver):
             raise session.error
         if not op.is_write:
             return finished(op, self._tables.read(op.steps))
-        _failpoints.hit(f"{op.kind}.before")
         try:
-            result: Any = self._tables.write(op.steps)
+            result: Any = self._tables.write(op.steps, op.kind)
+            _failpoints.hit(f"{op.kind}.after")
         except BaseException as error:
             session.error = error
             raise
-        _failpoints.hit(f"{op.kind}.after")
         return finished(op, result)
 
     async def arun(self, op: LogOp[T]) -> T:

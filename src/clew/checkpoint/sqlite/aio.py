@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import AsyncGenerator
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 from clew.checkpoint.sqlite._saver import SqliteSaver
 from clew.errors import StorageError
@@ -27,7 +27,7 @@ class AsyncSqliteSaver(SqliteSaver):
 
     def __init__(self, conn: Any, **settings: Any) -> None:
         is_own = isinstance(conn, str | sqlite3.Connection)
-        super().__init__(cast("sqlite3.Connection | str", conn) if is_own else "", **settings)
+        super().__init__(conn if is_own else "", **settings)
         if not is_own:
             self.conn = conn
             self._foreign = conn

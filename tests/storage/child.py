@@ -1,0 +1,54 @@
+"""What a child process does in the tests of crashes and races; it says what was acknowledged to it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from clew.checkpoint.sqlite import SqliteSaver
+from clew.errors import ThreadConflictError
+from tests.storage.kit import Run, write
+
+
+def say(text: str) -> None:
+    os.write(1, f"{text}\n".encode())
+
+
+def crash(path: str, synchronous: str) -> None:
+    saver = SqliteSaver(path, synchronous=synchronous)  # type: ignore[arg-type] - from the command line
+    run = Run(saver, "t")
+    for turn in range(int(run.state.get("turn", -1)) + 1, 50):
+        run.state["turn"] = turn
+        run.state.setdefault("log", []).append({"turn": turn, "text": "x" * 200})
+        run.commit(claim=True, writes=[write(turn)])
+        say(f"committed {turn}")
+        saver.run(run.cursor.save_writes([write(f"pending {turn}")]))
+        say(f"pending {turn}")
+
+
+def compete(path: str, turns: str) -> None:
+    saver = SqliteSaver(path, synchronous="NORMAL")
+    say("ready")
+    sys.stdin.readline()
+    for turn in range(int(turns)):
+        try:
+            run = Run(saver, "t")
+            run.state.setdefault("log", []).append([os.getpid(), turn])
+            run.commit(claim=True)
+            run.state["log"].append([os.getpid(), turn, "done"])
+            run.commit()
+        except ThreadConflictError:
+            say("lost")
+        else:
+            say("won")
+
+
+def setup(path: str) -> None:
+    say("ready")
+    sys.stdin.readline()
+    SqliteSaver(path).setup()
+    say("done")
+
+
+if __name__ == "__main__":
+    {"crash": crash, "compete": compete, "setup": setup}[sys.argv[1]](*sys.argv[2:])
