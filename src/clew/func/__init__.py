@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints, overload
+from typing import Any, Generic, TypeVar, cast, get_args, get_origin, get_type_hints, overload
 
 from clew._policies import CachePolicy, RetryPolicy, TimeoutPolicy
 from clew._scope import TaskScope, current_task
@@ -161,6 +161,14 @@ class _Final(Generic[R, S]):
     save: S
 
 
+def _parts(result: Any) -> tuple[Any, Any]:
+    """What an entrypoint's result gives, and what it saves."""
+    if isinstance(result, _Final):
+        final = cast("_Final[Any, Any]", result)
+        return final.value, final.save
+    return result, result
+
+
 class entrypoint:  # noqa: N801 - a decorator, named as the field names it
     """Make a function the entry of a durable workflow: a graph with `invoke`, `stream` and the rest.
 
@@ -210,8 +218,8 @@ class entrypoint:  # noqa: N801 - a decorator, named as the field names it
             triggers=(START,),
             channels=START,
             writers=(
-                lambda result: ((END, result.value if isinstance(result, _Final) else result),),
-                lambda result: ((PREVIOUS, result.save if isinstance(result, _Final) else result),),
+                lambda result: ((END, _parts(result)[0]),),
+                lambda result: ((PREVIOUS, _parts(result)[1]),),
             ),
             retry=self.retry_policy,
             cache=self.cache_policy,

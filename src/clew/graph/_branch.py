@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from clew import _langchain
 from clew.constants import END, START, TASKS
@@ -29,7 +29,7 @@ class BranchSpec:
         """Read a path function: its map is given, or is the `Literal` it says it returns."""
         ends: dict[Any, str] | None = None
         if isinstance(path_map, Mapping):
-            ends = dict(path_map)
+            ends = dict(cast("Mapping[Any, str]", path_map))
         elif path_map is not None:
             ends = {name: name for name in path_map}
         hints = _hints(path)
@@ -47,7 +47,7 @@ class BranchSpec:
         ends = self.ends or None
 
         def route(choice: Any) -> Sequence[Write]:
-            choices: Sequence[Any] = choice if isinstance(choice, (list, tuple)) else [choice]
+            choices = cast("Sequence[Any]", choice if isinstance(choice, (list, tuple)) else [choice])
             writes: list[Write] = []
             for item in choices:
                 target = item if isinstance(item, Send) or ends is None else _mapped(ends, item, source)
@@ -85,7 +85,7 @@ def path_name(path: Any) -> str:
 
 def _hints(path: Any) -> dict[str, Any]:
     is_plain = inspect.isfunction(path) or inspect.ismethod(path)
-    function = path if is_plain else getattr(type(path), "__call__", path)  # noqa: B004 - the function itself is wanted
+    function = path if is_plain else getattr(cast("Any", type(path)), "__call__", path)  # noqa: B004 - the function itself is wanted
     try:
         return get_type_hints(function)
     except Exception:

@@ -12,7 +12,7 @@ from clew.channels.ephemeral_value import EphemeralValue
 from clew.channels.last_value import LastValueAfterFinish
 from clew.channels.named_barrier_value import NamedBarrierValue, NamedBarrierValueAfterFinish
 from clew.constants import END, START, TAG_HIDDEN
-from clew.engine.program import Body, Branch, Node, Writer
+from clew.engine.program import Body, Branch, Node, Write, Writer
 from clew.graph._known import KnownTypes
 from clew.graph._schema import ROOT, field_validator, mapper_of
 from clew.graph._writers import branch_channel, control_writer, state_writer
@@ -56,11 +56,6 @@ class CompiledStateGraph(Pregel):
             output_mapper=mapper_of(builder.output_schema, [output] if isinstance(output, str) else output),
             **kwargs,
         )
-        for name, spec in builder.nodes.items():
-            inner = spec.action
-            if getattr(inner, "checkpointer", None) is True and getattr(inner, "is_clew_graph", False):
-                continue
-            del name
 
     def get_input_jsonschema(self, config: Any = None) -> dict[str, Any]:
         """JSON Schema of the input."""
@@ -104,7 +99,7 @@ def _lowered(builder: StateGraph[Any]) -> tuple[dict[str, Node], dict[str, BaseC
     parts: dict[str, _Parts] = {START: _Parts()} | {name: _Parts([branch_channel(name)]) for name in builder.nodes}
     known = frozenset(builder.nodes)
     for name, spec in builder.nodes.items():
-        deferred = LastValueAfterFinish(Any) if spec.defer else None
+        deferred = LastValueAfterFinish[Any](Any) if spec.defer else None
         channels[branch_channel(name)] = EphemeralValue(Any, guard=False) if deferred is None else deferred
     for starts, end in builder.edge_order:
         _attach_edge(builder, parts, channels, starts, end)
@@ -140,7 +135,7 @@ def _attach_edge(
     if end == END:
         return
     if isinstance(starts, str):
-        writes = ((branch_channel(end), None),)
+        writes: Sequence[Write] = ((branch_channel(end), None),)
         parts[starts].writers.append(lambda _result: writes)
         return
     name = f"join:{'+'.join(starts)}:{end}"
@@ -149,7 +144,7 @@ def _attach_edge(
         channels[name] = barrier(str, set(starts))
         parts[end].triggers.append(name)
         for start in starts:
-            arrived = ((name, start),)
+            arrived: Sequence[Write] = ((name, start),)
             parts[start].writers.append(lambda _result, arrived=arrived: arrived)
 
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import partial
-from typing import Any, NotRequired, Required, get_args, get_origin, get_type_hints
+from typing import Any, NotRequired, Required, cast, get_args, get_origin, get_type_hints
 
 from clew.channels.base import BaseChannel
 from clew.channels.binop import BinaryOperatorAggregate
@@ -47,9 +47,9 @@ def schema_of(schema: Any) -> Schema:
             hint="define the names it uses at module level, or before the graph is built",
         ) from error
     hints = {name: hint for name, hint in hints.items() if name != "__slots__" and not _is_class_variable(hint)}
-    fields = {name: _field(name, hint) for name, hint in hints.items()}
+    fields: dict[str, Any] = {name: _field(name, hint) for name, hint in hints.items()}
     return Schema(
-        {name: field for name, field in fields.items() if isinstance(field, BaseChannel)},
+        {name: cast("Any", field) for name, field in fields.items() if isinstance(field, BaseChannel)},
         {name: field for name, field in fields.items() if not isinstance(field, BaseChannel)},
         hints,
     )
@@ -89,9 +89,9 @@ def _declared(annotation: Any) -> BaseChannel[Any, Any, Any] | None:
         if isinstance(item, DeltaChannel):
             return DeltaChannel(item.reducer, _bare(annotation), snapshot_frequency=item.snapshot_frequency)
         if isinstance(item, BaseChannel):
-            return item.copy()
+            return cast("BaseChannel[Any, Any, Any]", item).copy()
         if inspect.isclass(item) and issubclass(item, BaseChannel):
-            return item(_bare(annotation))
+            return cast("type[BaseChannel[Any, Any, Any]]", item)(_bare(annotation))
     return None
 
 

@@ -110,7 +110,7 @@ def body_of(action: Any) -> Body:
     if isinstance(action, dict):
         from langchain_core.runnables import RunnableParallel  # late: a dict of runnables is langchain-core's idea
 
-        return runnable_body(RunnableParallel(action))
+        return runnable_body(RunnableParallel(cast("dict[str, Any]", action)))
     raise TypeError(f"a node must be a function, a compiled graph or a runnable, not {type(action).__name__}")
 
 
@@ -133,12 +133,12 @@ def _find_graphs(action: Any, found: list[Any], depth: int) -> None:
         action = action.func
     steps = getattr(action, "steps", None)
     if isinstance(steps, list):
-        for step in steps:
+        for step in cast("list[Any]", steps):
             _find_value(step, found, depth)
         return
     function = action if inspect.isfunction(action) else getattr(action, "__func__", None)
     if function is None:
-        call = getattr(type(action), "__call__", None)  # noqa: B004 - the function itself is wanted
+        call = getattr(cast("Any", type(action)), "__call__", None)  # noqa: B004 - the function itself is wanted
         function = call if inspect.isfunction(call) else None
     if function is None or depth == 0:
         return

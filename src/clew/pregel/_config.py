@@ -64,7 +64,8 @@ def saved_metadata(config: Config) -> dict[str, Any]:
     """What of a config is stored with each checkpoint: the run id, and scalars users put into it."""
     saved: dict[str, Any] = {}
     for source in (config.get(CONF), config.get("metadata")):
-        for key, value in (source or {}).items():
+        given: Mapping[str, Any] = source or {}
+        for key, value in given.items():
             if isinstance(value, (str, int, float, bool)) and key not in _NOT_METADATA and not key.startswith("__"):
                 saved[key] = value
     if config.get("run_id") is not None:
@@ -74,7 +75,8 @@ def saved_metadata(config: Config) -> dict[str, Any]:
 
 def shown_metadata(config: Config) -> dict[str, Any]:
     """Metadata of task events: what users put into the config, without the library's own keys."""
-    return {key: value for key, value in (config.get("metadata") or {}).items() if key not in _NOT_METADATA}
+    given: Mapping[str, Any] = config.get("metadata") or {}
+    return {key: value for key, value in given.items() if key not in _NOT_METADATA}
 
 
 def as_names(value: Any, what: str, known: Mapping[str, Any]) -> Any:

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from clew import _langchain
 from clew._scope import RunScope, TaskScope, current
@@ -97,7 +97,7 @@ def prepare(graph: Pregel, given: Any, config: Config | None, options: Options) 
     prepared.parent = parent
     prepared.release = release
     prepared.limit = own.get("max_concurrency")
-    wanted = shaper.wanted | (parent.run.nested_modes if parent else frozenset())
+    wanted = shaper.wanted | (parent.run.nested_modes if parent else frozenset[str]())
     prepared.is_live = not options.is_quiet and bool(wanted & {"custom", "messages"} or options.subgraphs)
     return prepared
 
@@ -107,7 +107,7 @@ def _parent_of(config: Config | None) -> TaskScope | None:
     parent = current.get()
     if parent is None:
         return None
-    configurable = (config or {}).get(CONF) or {}
+    configurable: Mapping[str, Any] = (config or {}).get(CONF) or {}
     thread = configurable.get("thread_id")
     if thread is not None and CONFIG_KEY_TASK_ID not in configurable and str(thread) != parent.run.thread_id:
         return None
@@ -116,7 +116,7 @@ def _parent_of(config: Config | None) -> TaskScope | None:
 
 def _place(graph: Pregel, scope: RunScope, config: dict[str, Any], parent: TaskScope | None) -> Any:
     """Find the run's thread, namespace and saver."""
-    configurable = config.get(CONF) or {}
+    configurable: dict[str, Any] = config.get(CONF) or {}
     if parent is not None and parent.run.saver is not None:
         return _place_nested(graph, scope, parent)
     if parent is not None:
@@ -255,7 +255,7 @@ def _surround(
         scope.context = graph.coerce_context(options.context)
     elif above is not None:
         scope.context = above.context
-    elif graph.context_schema is not None and (config.get(CONF) or {}).get("__pregel_context") is not None:
+    elif graph.context_schema is not None and config.get(CONF, {}).get("__pregel_context") is not None:
         scope.context = graph.coerce_context(config[CONF]["__pregel_context"])
     elif graph.context_schema is not None:
         scope.context = graph.default_context()
@@ -280,7 +280,7 @@ def _request(
     shaper: Shaper,
 ) -> Request:
     outputs = graph.program.output_channels if options.output_keys is None else _names(options.output_keys)
-    wanted = frozenset() if options.is_quiet else shaper.wanted
+    wanted = frozenset[str]() if options.is_quiet else shaper.wanted
     if parent is not None:
         wanted |= parent.run.nested_modes
     request = Request(
@@ -303,7 +303,7 @@ def _request(
         task_metadata=scope.task_metadata,
         outputs=outputs,
     )
-    configurable = config.get(CONF) or {}
+    configurable: dict[str, Any] = config.get(CONF) or {}
     if parent is None:
         if scope.saver is not None:
             _address(request, scope, configurable)
@@ -344,8 +344,9 @@ def _address_nested(graph: Pregel, request: Request, scope: RunScope, parent: Ta
             scope.origins = {name: at for name, at in origins.items() if name != scope.ns}
     elif parent.task.origin is not None:
         suffix = scope.ns[len(parent.ns) :]
-        request.from_ns = parent.task.origin.ns + suffix
-        request.checkpoint_id = origins.get(request.from_ns)
+        from_ns = parent.task.origin.ns + suffix
+        request.from_ns = from_ns
+        request.checkpoint_id = origins.get(from_ns)
 
 
 def show_function(
@@ -366,7 +367,8 @@ def show_function(
     def show(mode: str, data: Any, step: int) -> None:
         if mode == "interrupts":
             values, interrupts = data
-            shown = {**values, INTERRUPT: interrupts} if isinstance(values, dict) else {INTERRUPT: interrupts}
+            before = cast("dict[str, Any]", values if isinstance(values, dict) else {})
+            shown = {**before, INTERRUPT: interrupts}
             deliver("values", shown)
         elif mode == "messages":
             _show_messages(prepared, put, *data)

@@ -6,7 +6,7 @@ Invariant: the shape of a chunk is decided here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from clew.constants import INTERRUPT
 
@@ -66,8 +66,9 @@ class Shaper:
         if mode == "values":
             interrupts: Any = ()
             if isinstance(data, dict) and INTERRUPT in data:
-                interrupts = data[INTERRUPT]
-                data = {key: value for key, value in data.items() if key != INTERRUPT}
+                values = cast("dict[str, Any]", data)
+                interrupts = values[INTERRUPT]
+                data = {key: value for key, value in values.items() if key != INTERRUPT}
             part["data"] = self.output_mapper(data) if self.output_mapper is not None and not ns else data
             part["interrupts"] = interrupts
         return part

@@ -215,7 +215,7 @@ class ThreadMethods:
     def _at(self, config: Config) -> _Place:
         """Find the place on a thread that `config` addresses, in this graph or in a subgraph of it."""
         own = merged(self.config, config)
-        configurable = own.get(CONF) or {}
+        configurable: dict[str, Any] = own.get(CONF) or {}
         scope = current.get()
         saver = configurable.get("__pregel_checkpointer") or self.checkpointer
         if not hasattr(saver, "session"):
@@ -238,7 +238,7 @@ class ThreadMethods:
             graph = self._graph_at(ns)
         if ns and graph.checkpointer is True:
             ns = NS_SEP.join(part.partition(":")[0] for part in ns.split(NS_SEP))
-        where = configurable.get("checkpoint_map") or {}
+        where: Mapping[str, str] = configurable.get("checkpoint_map") or {}
         id = configurable.get("checkpoint_id") or where.get(ns)
         session = saver.session(thread_id, types=graph.program.types)
         return _Place(graph, saver, session, thread_id, ns, id, own)
@@ -281,9 +281,8 @@ def _show_nothing(_mode: str, _data: Any, _step: int) -> None:
 def _config_of(place: _Place, checkpoint_id: str) -> dict[str, Any]:
     parents: dict[str, str] = {}
     if place.ns:
-        parents = {
-            ns: id for ns, id in (place.config[CONF].get("checkpoint_map") or {}).items() if ns != place.ns
-        }  # fmt: skip
+        known: Mapping[str, str] = place.config[CONF].get("checkpoint_map") or {}
+        parents = {ns: id for ns, id in known.items() if ns != place.ns}
     return checkpoint_config(place.thread_id, place.ns, checkpoint_id, parents)
 
 
@@ -359,7 +358,8 @@ class _Page:
 def _pages(
     place: _Place, filter: Mapping[str, Any] | None, before: Config | None, limit: int | None
 ) -> Iterator[_Page]:
-    first = None if before is None else (before.get(CONF) or {}).get("checkpoint_id")
+    addressed: Mapping[str, Any] = (before.get(CONF) if before is not None else None) or {}
+    first = addressed.get("checkpoint_id")
     size = _PAGE if limit is None else min(_PAGE, limit)
     if limit is not None and limit <= 0:
         return
