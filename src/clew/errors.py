@@ -22,6 +22,7 @@ __all__ = (
     "CorruptRecordError",
     "EmptyChannelError",
     "EmptyInputError",
+    "EmptyUpdateError",
     "ErrorCode",
     "GraphBubbleUp",
     "GraphDrained",
@@ -104,6 +105,10 @@ class InvalidUpdateError(UpdateError):
 
 class InvalidMessagesError(InvalidUpdateError, ValueError):
     """Something written to a list of messages is not a message, or names one that is not there."""
+
+
+class EmptyUpdateError(InvalidUpdateError, ValueError):
+    """An update of a thread's state was asked for without saying what to update."""
 
 
 class EmptyChannelError(UpdateError):

@@ -33,6 +33,7 @@ Pending = dict[str, Sequence[Write]]
 class Entry:
     """Where a run stands after it has begun.
 
+    `loaded_step` is the number of the checkpoint that was loaded (-2: none), from which the limit counts.
     `pending` are stored writes by task id that may be reused. `origins` maps task paths to the older tasks they
     replay. `offered` are answers given although no question is stored. `has_passed`: breakpoints were passed.
     """
@@ -44,6 +45,7 @@ class Entry:
     origins: dict[Any, Origin] = field(default_factory=dict)
     offered: list[Any] = field(default_factory=list)
     has_passed: bool = False
+    loaded_step: int = -2
 
 
 def enter(program: Program, request: Request) -> Steps[Entry]:
@@ -59,9 +61,11 @@ def enter(program: Program, request: Request) -> Steps[Entry]:
             raise _nothing_waits(request)
         return (yield from _with_input(program, request, empty_state(program), {}, ""))
     state = restored_state(program, saved)
-    pending = pending_by_task(saved.pending)
+    pending: Mapping[str, Sequence[Write]] = pending_by_task(saved.pending)
     if _continues(request, saved):
         return (yield from _Continue(program, request, saved, state, dict(pending)).enter())
+    if not saved.is_head:
+        pending = {}  # the child of an older checkpoint has consumed them
     return (yield from _with_input(program, request, state, pending, saved.checkpoint_id))
 
 
@@ -91,10 +95,10 @@ def _with_input(
     state = applied.state
     state.step += 1
     metadata = {"source": "input", "step": state.step, "parents": request.parents, **request.metadata}
-    step = make_step(program, state, applied.changed, applied.ran, metadata, (), request)
+    step = make_step(program, state, applied.changed, applied.ran, metadata, records(pending), request)
     stamp: fx.Stamp = yield fx.Commit(step, claim=not request.owner)
     state.checkpoint_id = stamp.checkpoint_id
-    return Entry(state, {}, metadata, parent_id)
+    return Entry(state, {}, metadata, parent_id, loaded_step=state.step - 1)
 
 
 def _try_input(program: Program, state: State, given: Any) -> None:
@@ -134,16 +138,18 @@ class _Continue:
             raise _nothing_to_do(request)
         if self.command is not None and not news and not old_tasks:
             raise _nothing_waits(request)
-        if is_travel or is_superseded:
-            kept: Pending = {NULL_TASK_ID: self.pending[NULL_TASK_ID]} if NULL_TASK_ID in self.pending else {}
-        else:
-            kept = self.pending
+        kept = self.pending
+        if is_superseded:
+            kept = {}
+        elif is_travel:
+            kept = {id: writes for id, writes in self.pending.items() if id == NULL_TASK_ID}
         null_writes = [*kept.get(NULL_TASK_ID, ()), *news]
         if forks:
             entry = yield from self._fork(old_tasks, answers, null_writes, is_superseded and not is_travel)
         else:
             entry = yield from self._resume(old_tasks, answers, kept, null_writes, bool(news))
         entry.offered = offered
+        entry.loaded_step = self.state.step
         if request.before or request.after:
             entry.state.seen = {**entry.state.seen, INTERRUPT: dict(entry.state.versions)}
             entry.has_passed = True
@@ -153,12 +159,18 @@ class _Continue:
 
     def _answers(self, tasks: Mapping[str, Task]) -> tuple[Mapping[str, Any], list[Any]]:
         if self.command is None or self.command.resume is None:
-            return self.request.answers, []
+            return self.request.answers, self._offered(tasks)
         answers = answer_map(
             self.command.resume, tasks.values(), self.pending, self.request.thread_id, is_strict=self.request.is_strict
         )
         offered = [] if answers or isinstance(self.command.resume, dict) else [self.command.resume]
         return answers, offered
+
+    def _offered(self, tasks: Mapping[str, Task]) -> list[Any]:
+        """The parent's only answer, when an update from outside has replaced the task that asked for it."""
+        answers = list(self.request.answers.values())
+        is_replaced = self.saved.metadata.get("source") == "update" and not self.pending
+        return answers if is_replaced and len(answers) == 1 and len(tasks) == 1 else []
 
     def _resume(
         self,
@@ -177,6 +189,7 @@ class _Continue:
                 saving.append(TaskWrites(task.id, writes, path_text(task.path[:3]), task.name))
         if has_news:
             saving.append(TaskWrites(NULL_TASK_ID, null_writes))
+            pending[NULL_TASK_ID] = null_writes
         if not self.request.owner:
             yield fx.Claim(saving)
         elif saving:
@@ -205,7 +218,8 @@ class _Continue:
             state.channels, state.versions, state.seen, state.version, step, "", state.updated, state.live
         )  # fmt: skip
         stamp: fx.Stamp = yield fx.Commit(
-            make_step(program, state, changed, (), metadata, (), request), claim=not request.owner
+            make_step(program, state, changed, (), metadata, records(self._dropped()), request),
+            claim=not request.owner,
         )
         state.checkpoint_id = stamp.checkpoint_id
         entry = Entry(state, {}, metadata, self.saved.checkpoint_id)
@@ -213,6 +227,9 @@ class _Continue:
         if keeps_answers:
             entry.pending = yield from self._moved_answers(state, old_tasks.values(), answers)
         return entry
+
+    def _dropped(self) -> Mapping[str, Sequence[Write]]:
+        return self.pending if self.saved.is_head and self.request.from_ns is None else {}
 
     def _origins(self, old_tasks: Iterable[Task], keeps_answers: bool) -> dict[Any, Origin]:
         named = self.request.origins
@@ -241,6 +258,11 @@ class _Continue:
         if saving:
             yield fx.SaveWrites(saving, is_barrier=True)
         return moved
+
+
+def records(pending: Mapping[str, Sequence[Write]]) -> list[TaskWrites]:
+    """Stored writes of tasks that will not go on, for the step that drops them: history still shows them."""
+    return [TaskWrites(id, writes) for id, writes in pending.items()]
 
 
 def with_null_writes(program: Program, state: State, writes: Sequence[Write]) -> State:

@@ -9,18 +9,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from clew.constants import ERROR, ERROR_SOURCE_NODE, INTERRUPT
+from clew.constants import ERROR, ERROR_SOURCE_NODE, INTERRUPT, NULL_TASK_ID
 from clew.engine import effects as fx
 from clew.engine.apply import apply
 from clew.engine.enter import Entry, enter
 from clew.engine.plan import Place, plan
 from clew.engine.program import Program, Write
-from clew.engine.project import checkpoint_config, checkpoint_event, output_of, snapshot_tasks, task_event
+from clew.engine.project import (
+    checkpoint_config,
+    checkpoint_event,
+    interrupts_of,
+    output_of,
+    snapshot_tasks,
+    task_event,
+)
 from clew.engine.request import Request, make_step
 from clew.engine.resume import given_answers
 from clew.engine.state import State, read
 from clew.engine.superstep import Steps, Superstep
-from clew.engine.task import Task, path_text
+from clew.engine.task import Task, in_order, path_text
 from clew.errors import ErrorCode, GraphDrained, GraphRecursionError
 from clew.protocols import TaskWrites
 from clew.types import All, Interrupt
@@ -44,7 +51,7 @@ class Outcome:
 def run(program: Program, request: Request) -> Steps[Outcome]:
     """Run until nothing is left to do. Raises typed errors for what cannot be run; node errors are in the outcome."""
     entry: Entry = yield from enter(program, request)
-    place = Place(request.ns, entry.state.step + 1 + request.limit + 1, request.thread_id)
+    place = Place(request.ns, entry.loaded_step + request.limit + 2, request.thread_id)
     return (yield from _Run(program, request, entry, place).loop())
 
 
@@ -128,7 +135,9 @@ class _Run:
                 elif any(channel == ERROR_SOURCE_NODE for channel, _ in stored) and task.node.error_handler:
                     superstep.add_handler(task, next(value for channel, value in stored if channel == ERROR))
                 else:
-                    task.resume, task.inside = given_answers(stored)
+                    task.resume, inside = given_answers(stored)
+                    asked = {question.id for question in interrupts_of(stored)}
+                    task.inside = {id: answer for id, answer in inside.items() if id in asked}
                 task.origin = self.entry.origins.get(task.path)
             if self.entry.offered and len(tasks) == 1:
                 task = next(iter(tasks.values()))
@@ -142,11 +151,13 @@ class _Run:
         tasks = superstep.tasks
         ordered: Sequence[Task] = list(tasks.values())
         if len(ordered) > 1:
-            ordered = sorted(ordered, key=_order)
+            ordered = in_order(ordered)
         applied = apply(self.program, self.state, ordered)
         state = applied.state
         state.step += 1
-        written = [self._written(task) for task in ordered] if self.request.has_saver else ()
+        written = [self._written(task) for task in ordered] if self.request.has_saver else []
+        if NULL_TASK_ID in self.pending:
+            written.append(TaskWrites(NULL_TASK_ID, self.pending[NULL_TASK_ID]))
         metadata = {"source": "loop", "step": state.step, "parents": self.request.parents, **self.request.metadata}
         ran = applied.ran
         if self.entry.has_passed:
@@ -201,7 +212,7 @@ class _Run:
     def _suspend(self, superstep: Superstep) -> Steps[Outcome]:
         """Stop at questions; finished siblings are saved and already count in what is shown."""
         state = self.state
-        finished = [task for task in sorted(superstep.tasks.values(), key=_order) if task.writes is not None]
+        finished = [task for task in in_order(superstep.tasks.values()) if task.writes is not None]
         if finished:
             applied = apply(self.program, state, finished)
             state = applied.state
@@ -210,7 +221,7 @@ class _Run:
             if "values" in self.request.modes and not applied.changed.isdisjoint(names):
                 yield fx.Emit("values", read(state.channels, outputs))
         yield fx.Flush(is_final=True, is_failed=True)
-        asked = (superstep.parked.get(task.id, ()) for task in sorted(superstep.tasks.values(), key=_order))
+        asked = (superstep.parked.get(task.id, ()) for task in in_order(superstep.tasks.values()))
         return Outcome("interrupted", state, tuple(question for questions in asked for question in questions))
 
     def _checkpoint_event(self, tasks: Mapping[str, Task]) -> dict[str, Any]:
@@ -231,10 +242,6 @@ class _Run:
             tasks=list(tasks.values()),
             shown=snapshot_tasks(tasks.values(), self.pending, request.outputs, states),
         )
-
-
-def _order(task: Task) -> tuple[Any, ...]:
-    return task.order
 
 
 def _show_reused(superstep: Superstep) -> Steps[None]:

@@ -22,9 +22,10 @@ def planned(program: Program, saved: Saved) -> tuple[State, dict[str, Task], Map
     """The state at a checkpoint, its next tasks, and the writes stored for them."""
     state = restored_state(program, saved)
     pending = pending_by_task(saved.pending)
+    tasks = plan(program, state, Place(saved.ns, 0), has_inputs=False)
     if NULL_TASK_ID in pending:
         state = with_null_writes(program, state, pending[NULL_TASK_ID])
-    return state, plan(program, state, Place(saved.ns, 0), has_inputs=False), pending
+    return state, tasks, pending
 
 
 def snapshot(

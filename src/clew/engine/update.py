@@ -13,7 +13,7 @@ from typing import Any, cast
 from clew.constants import END, INPUT, INTERRUPT, NULL_TASK_ID
 from clew.engine import effects as fx
 from clew.engine.apply import Applied, Writes, apply
-from clew.engine.enter import input_writes, with_null_writes
+from clew.engine.enter import input_writes, records, with_null_writes
 from clew.engine.plan import Place, pending_by_task, plan
 from clew.engine.program import Body, Program, Write
 from clew.engine.project import output_of
@@ -21,7 +21,7 @@ from clew.engine.request import Request, make_step
 from clew.engine.state import State, empty_state, restored_state
 from clew.engine.superstep import Steps
 from clew.engine.task import Task, in_order, task_id, task_ns
-from clew.errors import InvalidUpdateError
+from clew.errors import EmptyUpdateError, InvalidUpdateError
 from clew.protocols import Saved, TaskWrites
 from clew.types import StateUpdate
 
@@ -31,9 +31,9 @@ COPY = "__copy__"
 def update(program: Program, request: Request, supersteps: Sequence[Sequence[StateUpdate]]) -> Steps[str]:
     """Apply supersteps of updates to where `request` points; gives the id of the last checkpoint made."""
     if not supersteps:
-        raise InvalidUpdateError("no supersteps were provided to update the state with")
+        raise EmptyUpdateError("no supersteps were provided to update the state with")
     if any(not updates for updates in supersteps):
-        raise InvalidUpdateError("a superstep without updates was provided")
+        raise EmptyUpdateError("a superstep without updates was provided")
     saved: Saved | None = yield fx.Load(request.checkpoint_id, request.from_ns)
     run = _Update(program, request, saved)
     for updates in supersteps:
@@ -52,7 +52,8 @@ class _Update:
         self.request = request
         self.saved = saved
         self.state = empty_state(program) if saved is None else restored_state(program, saved)
-        self.pending: Mapping[str, Sequence[Write]] = {} if saved is None else pending_by_task(saved.pending)
+        is_head = saved is not None and saved.is_head  # the child of an older checkpoint has consumed what is stored
+        self.pending: Mapping[str, Sequence[Write]] = pending_by_task(saved.pending) if saved and is_head else {}
         self.parents: Mapping[str, str] = {} if saved is None else saved.metadata.get("parents") or {}
         self.has_claimed = False
 
@@ -77,14 +78,14 @@ class _Update:
         for id, task in tasks.items():
             task.writes = output_of(self.pending.get(id, ()))
         applied = apply(self.program, state, in_order(tasks.values()))
-        yield from self._commit(applied, "update", ())
+        yield from self._commit(applied, "update", records(self.pending))
 
     def _as_input(self, values: Any) -> Steps[None]:
         writes = list(input_writes(self.program, values))
         if not writes:
             raise InvalidUpdateError(f"received no input writes for {self.program.input_channels}")
         applied = apply(self.program, self._with_null_writes(), [Writes(INPUT, writes)])
-        yield from self._commit(applied, "input", ())
+        yield from self._commit(applied, "input", records(self.pending))
 
     def _copy(self, values: Any) -> Steps[None]:
         """Make a sibling of the checkpoint; a list of (values, as_node) is then applied to the copy."""
@@ -111,7 +112,11 @@ class _Update:
             tasks.append(self._task(id, name, index, item.values, state))
         yield from self._run(tasks)
         applied = apply(self.program, state, tasks)
-        written = [TaskWrites(task.id, task.writes or (), name=task.name) for task in tasks]
+        ids = {task.id for task in tasks}
+        written = records({id: writes for id, writes in self.pending.items() if id not in ids})
+        for task in tasks:
+            asked = [write for write in self.pending.get(task.id, ()) if write[0] == INTERRUPT]
+            written.append(TaskWrites(task.id, [*asked, *(task.writes or ())], name=task.name))
         yield from self._commit(applied, "update", written)
 
     def _node(self, item: StateUpdate, count: int) -> str:
@@ -188,7 +193,8 @@ class _Update:
         state = applied.state
         first = -1 if source == "input" else 0
         step = first if self.saved is None and not self.has_claimed else self.state.step + 1
-        state = replace(state, step=step)
+        # an update leaves tasks waiting that it has nothing to do with, so what runs next is planned from versions
+        state = replace(state, step=step, updated=None if source == "update" else state.updated)
         metadata = {"source": source, "step": step, "parents": self.parents, **self.request.metadata}
         made = make_step(self.program, state, applied.changed, applied.ran, metadata, list(written), self.request)
         if self.saved is not None:
