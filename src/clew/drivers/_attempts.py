@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from types import TracebackType
+from typing import cast
 
 from clew.engine import effects as fx
 from clew.engine.task import Task
@@ -16,12 +17,9 @@ _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 def ended(task: Task, error: BaseException, *, is_cancelled: bool = False) -> fx.Event:
     """The event for a task that raised."""
-    if isinstance(error, GraphInterrupt):
-        return fx.Interrupted(task, tuple(error.interrupts))
-    if isinstance(error, BaseExceptionGroup):
-        questions = _only_interrupts(error)
-        if questions is not None:
-            return fx.Interrupted(task, questions)
+    questions = _questions(error)
+    if questions is not None:
+        return fx.Interrupted(task, questions)
     asyncio = sys.modules.get("asyncio")  # not imported here for start-up time; what was never imported was not raised
     if asyncio is not None and isinstance(error, asyncio.CancelledError):
         if is_cancelled:
@@ -30,15 +28,18 @@ def ended(task: Task, error: BaseException, *, is_cancelled: bool = False) -> fx
     return fx.Failed(task, error.with_traceback(without_engine_frames(error.__traceback__)))
 
 
-def _only_interrupts(group: BaseExceptionGroup[BaseException]) -> tuple[Interrupt, ...] | None:
+def _questions(error: BaseException) -> tuple[Interrupt, ...] | None:
+    """What an interrupt asks, or a group of nothing but interrupts; None for any other error."""
+    if isinstance(error, GraphInterrupt):
+        return tuple(error.interrupts)
+    if not isinstance(error, BaseExceptionGroup):
+        return None
     found: list[Interrupt] = []
-    for error in group.exceptions:
-        if isinstance(error, GraphInterrupt):
-            found.extend(error.interrupts)
-        elif isinstance(error, BaseExceptionGroup) and (inner := _only_interrupts(error)) is not None:
-            found.extend(inner)
-        else:
+    for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+        questions = _questions(inner)
+        if questions is None:
             return None
+        found.extend(questions)
     return tuple(found)
 
 

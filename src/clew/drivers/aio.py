@@ -21,8 +21,9 @@ from clew._scope import RunScope, TaskScope, current
 from clew.drivers import _workers
 from clew.drivers._attempts import ended
 from clew.drivers._timeouts import limited
+from clew.drivers._watched import watched
 from clew.drivers.saving import Plan, Saving
-from clew.drivers.sync import Output, Show, _no_ids, jitter
+from clew.drivers.sync import Output, Show, jitter, no_ids
 from clew.engine import effects as fx
 from clew.engine.attempt import addressed_here, attempt, node_writes
 from clew.engine.program import Program
@@ -71,13 +72,13 @@ class AsyncDriver:
         self.has_cancelled = False
         self.is_closed = False
         self.deadline: float | None = None
-        self.next_id = unsaved_ids() if saving is None else _no_ids
+        self.next_id = unsaved_ids() if saving is None else no_ids
 
     # -- driving ---------------------------------------------------------------------------------------------------
 
     async def drive(self, engine: Steps[Outcome]) -> AsyncGenerator[Any, None]:
         """Run the engine to its end, yielding what is to be seen, and last of all the `Outcome`."""
-        self.engine = engine
+        self.engine = engine = watched(engine)
         output = self.output
         reply: Any = None
         error: BaseException | None = None
@@ -112,7 +113,7 @@ class AsyncDriver:
 
     async def finish(self, engine: Steps[Outcome]) -> Outcome:
         """Run the engine to its end with nobody watching."""
-        self.engine = engine
+        self.engine = engine = watched(engine)
         reply: Any = None
         error: BaseException | None = None
         try:

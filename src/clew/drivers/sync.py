@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from clew._scope import RunScope, TaskScope, current
 from clew.drivers import _workers
 from clew.drivers._attempts import ended
+from clew.drivers._watched import watched
 from clew.drivers.saving import Plan, Saving
 from clew.engine import effects as fx
 from clew.engine.attempt import addressed_here, attempt, node_writes
@@ -76,13 +77,13 @@ class SyncDriver:
         self.running_calls: set[Future[Any]] = set()
         self.cancelled = threading.Event()
         self.deadline: float | None = None
-        self.next_id = unsaved_ids() if saving is None else _no_ids
+        self.next_id = unsaved_ids() if saving is None else no_ids
 
     # -- driving ---------------------------------------------------------------------------------------------------
 
     def drive(self, engine: Steps[Outcome]) -> Generator[Any, None, Outcome]:
         """Run the engine to its end, yielding what is to be seen; the outcome is the generator's return value."""
-        self.engine = engine
+        self.engine = engine = watched(engine)
         output = self.output
         reply: Any = None
         error: BaseException | None = None
@@ -348,7 +349,8 @@ class SyncDriver:
             raise error
 
 
-def _no_ids() -> str:
+def no_ids() -> str:
+    """What gives ids to unsaved checkpoints, in a run that has none."""
     raise AssertionError("a saved run gets its ids from storage")
 
 
