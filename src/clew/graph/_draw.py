@@ -96,8 +96,7 @@ def _edges(builder: Any, names: list[str]) -> Iterator[tuple[str, str, Any, bool
         if spec.ends:
             has_way_out.add(name)
             for target in spec.ends:
-                label = spec.ends[target] if isinstance(spec.ends, dict) else None
-                yield name, target, label, True
+                yield name, target, spec.label(target), True
     for name in names:
         if name not in has_way_out:
             yield name, END, None, False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from clew.errors import MissingExtraError
 from clew.graph._schema import ROOT, is_pydantic
@@ -23,4 +23,4 @@ def schema_json(builder: Any, schema: Any, name: str) -> dict[str, Any]:
     if list(read.channels) == [ROOT]:
         return {**TypeAdapter(read.channels[ROOT].UpdateType).json_schema(), "title": name}
     fields = {key: (channel.UpdateType, None) for key, channel in read.channels.items()}
-    return create_model(name, **fields).model_json_schema()  # pyright: ignore[reportCallIssue, reportArgumentType] - fields are made at run time
+    return cast("Any", create_model)(name, **fields).model_json_schema()  # the fields are made at run time

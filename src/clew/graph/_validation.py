@@ -5,7 +5,8 @@ Invariant: the stored value stays as written; validation only refuses.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -38,16 +39,14 @@ class FieldValidator:
             ) from error
 
     def _adapter(self, field: Any) -> TypeAdapter[Any]:
-        from typing import Annotated
-
-        annotation = field.annotation
+        annotation: Any = field.annotation
         if field.metadata:
             kept = [
                 item for item in field.metadata if not callable(item) or hasattr(item, "__get_pydantic_core_schema__")
             ]
             for item in kept:
                 annotation = Annotated[annotation, item]
-        config = self._schema.model_config
+        config = cast("Mapping[str, Any]", self._schema.model_config)
         own = {key: config[key] for key in ("arbitrary_types_allowed", "strict") if key in config}
         try:
             return TypeAdapter(annotation, config=own or None)  # pyright: ignore[reportArgumentType] - a subset of ConfigDict

@@ -85,7 +85,8 @@ def control_writer(node: str, nodes: Iterable[str]) -> Callable[[Any], Sequence[
         if isinstance(result, Command):
             return _goto(node, given, known)
         if isinstance(result, (list, tuple)):
-            return [pair for item in given if isinstance(item, Command) for pair in _goto(node, item, known)]
+            commands: list[Command[Any]] = [item for item in given if isinstance(item, Command)]
+            return [pair for command in commands for pair in _goto(node, command, known)]
         return ()
 
     return write

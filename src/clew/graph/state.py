@@ -6,9 +6,9 @@ Invariant: what can be known to be wrong when the graph is built is an error the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from clew import _langchain, _log
 from clew._policies import CachePolicy, RetryPolicy, TimeoutPolicy
@@ -44,6 +44,10 @@ class StateNodeSpec:
     def runnable(self) -> Any:
         """What runs."""
         return self.action
+
+    def label(self, end: str) -> str | None:
+        """What a drawing writes at the edge to one of `ends`."""
+        return self.ends.get(end) if isinstance(self.ends, Mapping) else None
 
 
 @dataclass(slots=True)
@@ -254,7 +258,7 @@ class StateGraph(Generic[StateT]):
             raise GraphError("a sequence needs at least one node")
         previous: str | None = None
         for item in nodes:
-            name, action = item if isinstance(item, tuple) else (_action_name(item), item)
+            name, action = _named(item)
             if name in self.nodes:
                 raise GraphError(
                     f"node names must be unique: node with the name {name!r} already exists",
@@ -400,6 +404,11 @@ def _listed(names: Any) -> Sequence[str]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
+def _named(item: Any) -> tuple[str, Any]:
+    """A node of a sequence: a (name, function) pair, or a function that gives its own name."""
+    return cast("tuple[str, Any]", item) if isinstance(item, tuple) else (_action_name(item), item)
+
+
 def _action_name(action: Any) -> str:
     if is_graph(action) or _langchain.is_runnable(action):
         return action.get_name()
@@ -421,7 +430,7 @@ def _check_timeout(node: str, action: Any) -> None:
 def _hints(action: Any) -> dict[str, Any]:
     function = action
     if not (inspect.isfunction(action) or inspect.ismethod(action)):
-        function = getattr(type(action), "__call__", None)
+        function = getattr(cast("Any", type(action)), "__call__", None)  # noqa: B004 - the function itself is wanted
         if not inspect.isfunction(function) or is_graph(action) or _langchain.is_runnable(action):
             return {}
     try:
@@ -459,7 +468,5 @@ def _command_ends(annotation: Any) -> tuple[str, ...]:
                 return get_args(inner[0])
     return ()
 
-
-Action = Callable[..., Any]
 
 from clew.graph._compile import CompiledStateGraph  # noqa: E402 - the compiled graph knows its builder's type
