@@ -72,7 +72,7 @@ def thread_id(value: Any) -> str:
     """
     match value:
         case str():
-            text = value
+            text = str.__str__(value)  # plain text of a subclass too
         case bool():
             text = None
         case int():

@@ -102,7 +102,7 @@ class Value:
 
 def encode_value(value: Any, encoder: Encoder, old: Value | None = None) -> Value:
     """The encoded form of a channel's value; where it continues `old`, what it shares with it costs little."""
-    kind: type[object] = type(value)
+    kind = type(cast(object, value))
     if kind is list and not _SCALARS.issuperset(map(type, value)):
         return list_value(encoder.encode_items(value), old)
     if kind is dict and _has_text_keys(value):
@@ -112,7 +112,7 @@ def encode_value(value: Any, encoder: Encoder, old: Value | None = None) -> Valu
 
 def encode_full(value: Any, encoder: Encoder) -> Delta:
     """A value in the form of a full difference, for writes: nothing is compared with it."""
-    kind: type[object] = type(value)
+    kind = type(cast(object, value))
     if kind is list and not _SCALARS.issuperset(map(type, value)):
         return [LIST, encoder.encode_items(value)]
     if kind is dict and _has_text_keys(value):
