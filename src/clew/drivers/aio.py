@@ -388,6 +388,9 @@ class AsyncDriver:
         except asyncio.CancelledError as error:
             current_task = asyncio.current_task()
             if current_task is not None and current_task.cancelling():
+                if self.helper is not None:
+                    await self._take_over()
+                self._put(fx.Cancelled(task))  # the engine stops by waiting for the end of what it started
                 raise
             event = ended(task, error)
         except BaseException as error:
