@@ -298,11 +298,16 @@ class NodeError:
 _INVALID_RESUME = "_clew_invalid_resume"
 
 
-def mark_invalid_resume(error: BaseException) -> None:
-    """Mark `error` as caused by a resume value that does not match the interrupt's `response_schema`."""
-    setattr(error, _INVALID_RESUME, True)
+def mark_invalid_resume(error: BaseException, interrupt_id: str) -> None:
+    """Mark `error` as caused by an answer that does not match the `response_schema` of the interrupt with this id."""
+    setattr(error, _INVALID_RESUME, interrupt_id)
+
+
+def refused_answer(error: BaseException) -> str | None:
+    """The id of the interrupt whose answer was refused, if that is what `error` says."""
+    return getattr(error, _INVALID_RESUME, None)
 
 
 def is_invalid_resume(error: BaseException) -> bool:
     """Whether `error` was raised because a resume value did not match the interrupt's `response_schema`."""
-    return getattr(error, _INVALID_RESUME, False) is True
+    return refused_answer(error) is not None

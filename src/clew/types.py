@@ -195,7 +195,7 @@ def interrupt(value: Any, *, response_schema: dict[str, Any] | type | None = Non
         try:
             return adapter.validate_python(answer)
         except Exception as error:
-            mark_invalid_resume(error)
+            mark_invalid_resume(error, interrupt_id(task.ns, index))
             raise
     schema = adapter.json_schema() if adapter else response_schema
     raise GraphInterrupt((Interrupt(value, interrupt_id(task.ns, len(task.resume)), response_schema=schema),))

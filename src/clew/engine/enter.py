@@ -15,7 +15,7 @@ from clew._missing import MISSING
 from clew.constants import END, INPUT, INTERRUPT, NULL_TASK_ID, START, TASKS
 from clew.engine import effects as fx
 from clew.engine.apply import Writes, apply
-from clew.engine.plan import Place, pending_by_task, plan
+from clew.engine.plan import Place, pending_by_task, plan, stored_handler
 from clew.engine.program import Program, Write
 from clew.engine.request import Request, make_step
 from clew.engine.resume import answer_map, answered, given_answers
@@ -132,7 +132,8 @@ class _Continue:
         is_travel = is_addressed and not has_answers
         forks = is_superseded or (is_travel and saved.metadata.get("source") not in ("update", "fork"))
         old_tasks = plan(self.program, self.state, Place(request.from_ns or request.ns, 0), has_inputs=False)
-        answers, offered = self._answers(old_tasks)
+        asking = {**old_tasks, **self._handlers(old_tasks)}
+        answers, offered = self._answers(asking)
         news = list(command_writes(self.program, self.command)) if self.command is not None else []
         if self.command is not None and self.command.resume is None and not news:
             raise _nothing_to_do(request)
@@ -147,7 +148,7 @@ class _Continue:
         if forks:
             entry = yield from self._fork(old_tasks, answers, null_writes, is_superseded and not is_travel)
         else:
-            entry = yield from self._resume(old_tasks, answers, kept, null_writes, bool(news))
+            entry = yield from self._resume(asking, answers, kept, null_writes, bool(news))
         entry.offered = offered
         entry.loaded_step = self.state.step
         if request.before or request.after:
@@ -156,6 +157,12 @@ class _Continue:
         if "values" in request.modes:
             yield fx.Emit("values", read(entry.state.channels, request.outputs))
         return entry
+
+    def _handlers(self, tasks: Mapping[str, Task]) -> dict[str, Task]:
+        """Error handlers that stand in for failed tasks; they may have asked too."""
+        place = Place(self.request.from_ns or self.request.ns, 0)
+        found = (stored_handler(self.program, place, task, self.pending.get(id, ())) for id, task in tasks.items())
+        return {handler.id: handler for handler in found if handler is not None}
 
     def _answers(self, tasks: Mapping[str, Task]) -> tuple[Mapping[str, Any], list[Any]]:
         if self.command is None or self.command.resume is None:

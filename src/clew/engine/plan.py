@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import xxhash
 
-from clew.constants import PREVIOUS, PULL, PUSH, TASKS
+from clew.constants import ERROR, ERROR_SOURCE_NODE, PREVIOUS, PULL, PUSH, TASKS
 from clew.engine.program import Node, Program
 from clew.engine.state import State, read
 from clew.engine.task import Call, Task, child_ns, path_text, task_id, task_ns
@@ -155,6 +155,13 @@ def plan_handler(program: Program, place: Place, failed: Task, error: BaseExcept
         checkpoint_id=failed.checkpoint_id, state=failed.state,
         timeout=node.timeout,
     )  # fmt: skip
+
+
+def stored_handler(program: Program, place: Place, task: Task, stored: Sequence[Write]) -> Task | None:
+    """The error handler's task of a task that is recorded as failed for good; None if it is not."""
+    if task.node.error_handler is None or all(channel != ERROR_SOURCE_NODE for channel, _ in stored):
+        return None
+    return plan_handler(program, place, task, next(value for channel, value in stored if channel == ERROR))
 
 
 def _previous(state: State) -> Any:

@@ -91,6 +91,21 @@ def answer_map(
     return {ids[0]: resume} if ids else {}
 
 
+def without(stored: Sequence[Write], ns: str, refused: str) -> list[Write]:
+    """A task's stored questions and answers, but for the answer to `refused` and those to its later questions."""
+    own, inside = given_answers(stored)
+    ids = [interrupt_id(ns, index) for index in range(len(own))]
+    if refused in ids:
+        own = own[: ids.index(refused)]
+    writes = [write for write in stored if write[0] == INTERRUPT]
+    if own:
+        writes.append((RESUME, own))
+    inside = {id: value for id, value in inside.items() if id != refused}
+    if inside:
+        writes.append((RESUME, {_INSIDE: inside}))
+    return writes
+
+
 def answered(ns: str, stored: Sequence[Write], answers: Mapping[str, Any]) -> list[Write] | None:
     """A task's stored writes with those of `answers` that are for it or for a subgraph inside; None when none is.
 

@@ -8,14 +8,14 @@ from typing import Any
 from clew.constants import NULL_TASK_ID
 from clew.engine.apply import apply
 from clew.engine.enter import with_null_writes
-from clew.engine.plan import Place, pending_by_task, plan
+from clew.engine.plan import Place, pending_by_task, plan, stored_handler
 from clew.engine.program import Program
 from clew.engine.project import checkpoint_config, output_of, snapshot_tasks
 from clew.engine.resume import waiting
 from clew.engine.state import State, read, restored_state
 from clew.engine.task import Task, in_order
 from clew.protocols import Saved
-from clew.types import StateSnapshot
+from clew.types import Interrupt, StateSnapshot
 
 
 def planned(program: Program, saved: Saved) -> tuple[State, dict[str, Task], Mapping[str, Any]]:
@@ -26,6 +26,18 @@ def planned(program: Program, saved: Saved) -> tuple[State, dict[str, Task], Map
     if NULL_TASK_ID in pending:
         state = with_null_writes(program, state, pending[NULL_TASK_ID])
     return state, tasks, pending
+
+
+def _waiting(
+    program: Program, ns: str, task: Task, pending: Mapping[str, Any], asked: tuple[Interrupt, ...]
+) -> tuple[Interrupt, ...]:
+    """The questions of a task, or of the error handler in its place, that still wait."""
+    stored = pending.get(task.id, ())
+    handler = stored_handler(program, Place(ns, 0), task, stored)
+    if handler is not None:
+        return waiting(handler.ns, pending.get(handler.id, ()))
+    ids = {question.id for question in waiting(task.ns, stored)}
+    return tuple(question for question in asked if question.id in ids)
 
 
 def snapshot(
@@ -41,12 +53,14 @@ def snapshot(
     if finished:
         for id in finished:
             tasks[id].writes = output_of(pending[id])
-        state = apply(program, state, in_order(tasks[id] for id in finished)).state
+        try:
+            state = apply(program, state, in_order(tasks[id] for id in finished)).state
+        except Exception:  # what they wrote does not go together: the state stays at the start of the superstep
+            finished = set[str]()
     shown = snapshot_tasks(tasks.values(), pending, program.stream_channels, states, is_live=is_live)
     if is_live:
-        waits = {id: {question.id for question in waiting(task.ns, pending.get(id, ()))} for id, task in tasks.items()}
         shown = tuple(
-            task._replace(interrupts=tuple(question for question in task.interrupts if question.id in waits[task.id]))
+            task._replace(interrupts=_waiting(program, saved.ns, tasks[task.id], pending, task.interrupts))
             for task in shown
         )
     parents: Mapping[str, str] = saved.metadata.get("parents") or {}

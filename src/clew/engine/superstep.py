@@ -13,10 +13,10 @@ from clew.engine import effects as fx
 from clew.engine.plan import Place, plan_call, plan_handler
 from clew.engine.program import Program, Write
 from clew.engine.project import output_of, task_event, task_result_event, update_event
-from clew.engine.resume import answered, given_answers
+from clew.engine.resume import answered, given_answers, without
 from clew.engine.state import read
 from clew.engine.task import Task, path_text
-from clew.errors import GraphInterrupt, ParentCommand, StepTimeoutError
+from clew.errors import GraphInterrupt, ParentCommand, StepTimeoutError, refused_answer
 from clew.protocols import TaskWrites
 from clew.types import Interrupt
 
@@ -201,9 +201,21 @@ class Superstep:
         if "tasks" in self.modes:
             yield fx.Emit("tasks", task_result_event(task, writes, self.program.stream_channels), task.step)
 
+    def _failed(self, task: Task, error: BaseException) -> TaskWrites:
+        """What is stored for a failed task: the error, with its questions and answers, so that it goes on from them.
+
+        An answer that did not fit its question is left out: the question waits again.
+        """
+        kept: Sequence[Write] = [w for w in self.pending.get(task.id, ()) if w[0] in (INTERRUPT, RESUME)]
+        refused = refused_answer(error)
+        if refused is not None:
+            kept = without(kept, task.ns, refused)
+        return _stored(task, [*kept, (ERROR, error)])
+
     def _fail(self, task: Task, error: BaseException) -> Steps[None]:
+        is_refused = refused_answer(error) is not None
         for policy in task.retry:
-            if policy.matches(error):
+            if policy.matches(error) and not is_refused:
                 if task.attempt < policy.max_attempts and self.error is None:
                     interval = policy.interval(task.attempt)
                     task.attempt += 1
@@ -214,14 +226,15 @@ class Superstep:
         if isinstance(error, ParentCommand):
             self.error = self.error or error
             return
+        has_handler = task.node.error_handler is not None and task.error is None and not is_refused
         if task.call is not None:
-            yield fx.SaveWrites([_stored(task, [(ERROR, error)])])
+            yield fx.SaveWrites([self._failed(task, error)])
             yield fx.Resolve(task.call, error=error)
-        elif task.node.error_handler is not None and task.error is None and isinstance(error, Exception):
+        elif has_handler and isinstance(error, Exception):
             yield from self._handle(task, error)
             return
         else:
-            yield fx.SaveWrites([_stored(task, [(ERROR, error)])])
+            yield fx.SaveWrites([self._failed(task, error)])
             self.error = self.error or noted(error, task, self.place.thread_id)
         if "tasks" in self.modes:
             yield fx.Emit("tasks", task_result_event(task, [(ERROR, error)], self.program.stream_channels), task.step)
@@ -243,6 +256,7 @@ class Superstep:
         stored = output_of(self.pending.get(handler.id, ()))
         if stored:
             handler.writes = stored
+        handler.resume, handler.inside = given_answers(self.pending.get(handler.id, ()))
         return handler
 
     def _call(self, call: fx.Call) -> Steps[None]:
@@ -263,6 +277,7 @@ class Superstep:
         news = answered(task.ns, stored, call.parent.inside)
         if news is not None:
             yield fx.SaveWrites([_stored(task, news)])
+            self.pending = {**self.pending, task.id: news}
             stored = news
         task.resume, task.inside = given_answers(stored)
         if "tasks" in self.modes:
