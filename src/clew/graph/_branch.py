@@ -5,15 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from clew import _langchain
 from clew.constants import END, START, TASKS
-from clew.engine.program import Body, Write
 from clew.errors import InvalidUpdateError
-from clew.graph._writers import known_branch
-from clew.pregel._body import body_of
 from clew.types import Send
+
+if TYPE_CHECKING:
+    from clew.engine.program import Body, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,14 @@ class BranchSpec:
 
     def body(self) -> Body:
         """How drivers call the path."""
+        from clew.pregel._body import body_of  # late, for start-up time: asked for when a graph is compiled
+
         return body_of(self.path)
 
     def router(self, source: str, known: frozenset[str]) -> Callable[[Any], Sequence[Write]]:
         """What turns a choice into writes; pure."""
+        from clew.graph._writers import known_branch  # late, for start-up time: asked for when a graph is compiled
+
         ends = self.ends or None
 
         def route(choice: Any) -> Sequence[Write]:

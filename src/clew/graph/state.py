@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from clew import _langchain, _log
 from clew._policies import CachePolicy, RetryPolicy, TimeoutPolicy
@@ -18,6 +18,9 @@ from clew.graph._branch import BranchSpec, path_name
 from clew.graph._schema import Schema, schema_of
 from clew.pregel._body import is_async, is_graph
 from clew.types import Checkpointer, Command, ensure_valid_checkpointer
+
+if TYPE_CHECKING:
+    from clew.graph._compile import CompiledStateGraph
 
 __all__ = ("CompiledStateGraph", "StateGraph", "StateNodeSpec")
 
@@ -353,6 +356,8 @@ class StateGraph(Generic[StateT]):
         named = [*_listed(interrupt_before), *_listed(interrupt_after)]
         self.validate(named)
         self.compiled = True
+        from clew.graph._compile import CompiledStateGraph  # late, for start-up time: what runs a graph is loaded here
+
         return CompiledStateGraph(
             self._with_defaults(),
             checkpointer=checkpointer,
@@ -469,4 +474,9 @@ def _command_ends(annotation: Any) -> tuple[str, ...]:
     return ()
 
 
-from clew.graph._compile import CompiledStateGraph  # noqa: E402 - the compiled graph knows its builder's type
+def __getattr__(name: str) -> Any:
+    if name == "CompiledStateGraph":
+        from clew.graph._compile import CompiledStateGraph  # late: building needs nothing of what runs
+
+        return CompiledStateGraph
+    raise AttributeError(f"module 'clew.graph.state' has no attribute {name!r}")
