@@ -57,6 +57,28 @@ class CompiledStateGraph(Pregel):
             **kwargs,
         )
 
+    def get_input_schema(self, config: Any = None) -> Any:
+        """A pydantic model of the input."""
+        from clew.graph._jsonschema import schema_model  # late: needs pydantic
+
+        return schema_model(self.builder, self.builder.input_schema, self.get_name("Input"))
+
+    def get_output_schema(self, config: Any = None) -> Any:
+        """A pydantic model of the output."""
+        from clew.graph._jsonschema import schema_model  # late: needs pydantic
+
+        return schema_model(self.builder, self.builder.output_schema, self.get_name("Output"))
+
+    @property
+    def input_schema(self) -> Any:
+        """A pydantic model of the input."""
+        return self.get_input_schema()
+
+    @property
+    def output_schema(self) -> Any:
+        """A pydantic model of the output."""
+        return self.get_output_schema()
+
     def get_input_jsonschema(self, config: Any = None) -> dict[str, Any]:
         """JSON Schema of the input."""
         from clew.graph._jsonschema import schema_json  # late: needs pydantic

@@ -8,22 +8,22 @@ from __future__ import annotations
 import copy as copying
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from clew import _langchain
-from clew._policies import CachePolicy, RetryPolicy, TimeoutPolicy
+from clew._policies import CachePolicy, RetryPolicy
+from clew.constants import INTERRUPT, TASKS
 from clew.drivers.sync import SyncDriver
 from clew.engine.program import Node, Program, lower
 from clew.engine.run import Outcome, run
 from clew.engine.state import read
-from clew.pregel._config import as_names, merged
+from clew.errors import GraphInterrupt
+from clew.pregel._config import Config, as_names, merged
 from clew.pregel._prepare import Options, Prepared, prepare, show_function
 from clew.pregel._threads import ThreadMethods
-from clew.types import Checkpointer, GraphOutput, ensure_valid_checkpointer
-from clew.types import RetryPolicy as Retry
+from clew.types import Checkpointer, GraphOutput, Send, ensure_valid_checkpointer
 from clew.warnings import ClewDeprecationWarning
-
-Config = Mapping[str, Any]
 
 
 class Pregel(ThreadMethods, _langchain.RunnableFace):
@@ -60,14 +60,13 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
         types: frozenset[type] = frozenset(),
         validate: Callable[[str, Any], Any] | None = None,
         output_mapper: Callable[[Any], Any] | None = None,
-        timeout: float | TimeoutPolicy | None = None,
     ) -> None:
         built = {key: node.build(key) if hasattr(node, "build") else node for key, node in nodes.items()}
-        retry = (retry_policy,) if isinstance(retry_policy, Retry) else tuple(retry_policy)
+        retry = (retry_policy,) if isinstance(retry_policy, RetryPolicy) else tuple(retry_policy)
         self.program: Program = lower(
             name=name,
             nodes=built,
-            channels=_channels(channels, built),
+            channels=_channels(channels),
             managed=managed or {},
             input_channels=input_channels,
             output_channels=output_channels,
@@ -89,6 +88,8 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
         self.interrupt_after_nodes = as_names(interrupt_after_nodes, "interrupt_after", built)
         self.require_thread_id = require_thread_id
         self.output_mapper = output_mapper
+        if cache is not None:
+            cache.learn(types)
         _langchain.adopt(type(self))
 
     # -- what it is made of ----------------------------------------------------------------------------------------
@@ -120,8 +121,12 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
 
     @property
     def step_timeout(self) -> float | None:
-        """Seconds a superstep may take; None: any."""
+        """Seconds a superstep may take; None: any. Can be set."""
         return self.program.step_timeout
+
+    @step_timeout.setter
+    def step_timeout(self, seconds: float | None) -> None:
+        self.program = replace(self.program, step_timeout=seconds)
 
     def copy(self, update: Mapping[str, Any] | None = None) -> Any:
         """A copy with attributes replaced."""
@@ -148,7 +153,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
         schema = self.context_schema
         if isinstance(context, dict) and isinstance(schema, type) and not _is_typed_dict(schema) and schema is not dict:
             return schema(**cast("dict[str, Any]", context))
-        return context
+        return cast("Any", context)
 
     def default_context(self) -> Any:
         """The context of a run that was given none: None."""
@@ -486,9 +491,6 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
 
     def _output(self, prepared: Prepared, outcome: Outcome) -> Any:
         """The output of a run, in the caller's version; a nested run passes questions on to its parent."""
-        from clew.constants import INTERRUPT
-        from clew.errors import GraphInterrupt
-
         _raise_error(outcome)
         if outcome.status == "interrupted" and prepared.parent is not None and prepared.request.owner:
             raise GraphInterrupt(outcome.interrupts)
@@ -497,7 +499,8 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
             return GraphOutput(self.output_mapper(value) if self.output_mapper else value, outcome.interrupts)
         if outcome.interrupts:
             questions = list(outcome.interrupts)
-            return {**value, INTERRUPT: questions} if isinstance(value, dict) else {INTERRUPT: questions}
+            values = cast("dict[str, Any]", value if isinstance(value, dict) else {})
+            return {**values, INTERRUPT: questions}
         return value
 
 
@@ -542,6 +545,7 @@ def _configs(config: Config | Sequence[Config] | None, count: int) -> list[Confi
 
 def _durability(durability: Any, deprecated: dict[str, Any]) -> Any:
     during = deprecated.pop("checkpoint_during", None)
+    deprecated.pop("debug", None)  # accepted everywhere; stream_mode="debug" is what shows something
     if deprecated:
         raise TypeError(f"unexpected keyword argument {sorted(deprecated)[0]!r}")
     if during is None:
@@ -556,13 +560,10 @@ def _is_typed_dict(schema: type) -> bool:
     return hasattr(schema, "__total__") and issubclass(schema, dict)
 
 
-def _channels(channels: Mapping[str, Any], nodes: Mapping[str, Node]) -> dict[str, Any]:
+def _channels(channels: Mapping[str, Any]) -> dict[str, Any]:
     """The channels, plus the one that carries `Send`s."""
-    from clew.channels.topic import Topic
-    from clew.constants import TASKS
-    from clew.types import Send
+    from clew.channels.topic import Topic  # late: start-up time
 
-    del nodes
     made = dict(channels)
     if TASKS not in made:
         made[TASKS] = Topic(Send, accumulate=False)
