@@ -60,6 +60,8 @@ def measure_apart(name: str, prefix: str) -> Figures:
 def profile(name: str, prefix: str) -> None:
     """Run one workload under cProfile in this process; print the dearest functions and keep the profile."""
     module, library = workload(name), Library(prefix)
+    if module.ROUNDS > 1:
+        module.measure(library)  # so that imports and first calls are not what is seen; a long one has few of them
     recorder = cProfile.Profile()
     recorder.runcall(module.measure, library)
     PROFILES.mkdir(exist_ok=True)
