@@ -50,5 +50,14 @@ def setup(path: str) -> None:
     say("done")
 
 
+def leave(path: str) -> None:
+    """Submit, and end without waiting."""
+    saver = SqliteSaver(path)
+    run = Run(saver, "t")
+    for turn in range(200):
+        run.state["turn"] = turn
+        run.submit()
+
+
 if __name__ == "__main__":
-    {"crash": crash, "compete": compete, "setup": setup}[sys.argv[1]](*sys.argv[2:])
+    {"crash": crash, "compete": compete, "setup": setup, "leave": leave}[sys.argv[1]](*sys.argv[2:])

@@ -255,3 +255,28 @@ def test_pending_writes_wait_for_the_next_step_and_then_belong_to_it(saver: Any)
     assert past is not None
     assert past.pending == oldest.pending
     assert not past.is_head
+
+
+def test_a_first_write_of_a_subgraph_that_loses_takes_back_its_claim(saver: Any) -> None:
+    started(saver)
+    first, second = Run(saver, "t"), Run(saver, "t")
+    inner, other = (Run(saver, "t", "child", session=run.session) for run in (first, second))
+    late = Run(saver, "t", "child", session=first.session)
+    inner.commit()
+    with pytest.raises(ThreadConflictError, match=LOST):
+        other.commit()
+    with pytest.raises(ThreadConflictError, match=LOST):
+        late.commit()
+
+    third = Run(saver, "t")
+    stale = Run(saver, "t", "child", session=third.session)
+    fresh = Run(saver, "t", "child", session=third.session)
+    assert fresh.loaded is not None
+    stale.cursor = third.session.cursor("child")  # stands on nothing, though the namespace has a step
+    with pytest.raises(ThreadConflictError, match=LOST):
+        stale.commit()
+    fourth = Run(saver, "t")
+    fourth.state["n"] = 4
+    fourth.commit(claim=True)
+    assert len(history(saver, "t", "child")) == 1
+    assert saver.verify("t").problems == []

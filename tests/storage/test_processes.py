@@ -109,6 +109,16 @@ def test_processes_may_set_up_one_file_at_once(tmp_path: Path) -> None:
         assert saver.threads() == []
 
 
+def test_a_process_that_ends_writes_what_it_submitted(tmp_path: Path) -> None:
+    path = str(tmp_path / "threads.db")
+    child = start("leave", path)
+    child.communicate(timeout=60)
+
+    assert child.returncode == 0
+    with SqliteSaver.from_conn_string(path) as saver:
+        assert len(history(saver, "t")) == 200
+
+
 def test_a_forked_child_cannot_use_its_parents_saver(tmp_path: Path) -> None:
     saver = SqliteSaver(str(tmp_path / "threads.db"))
     Run(saver, "t").commit([])

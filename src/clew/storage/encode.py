@@ -32,18 +32,22 @@ def encode_step(before: State, step: Step, codec: Codec, *, in_full: bool) -> tu
     deltas: dict[str, Any] = {}
     gone: list[str] = []
     versions: dict[str, Any] = {}
+    new_values, new_versions = step.values, step.versions
     for name in step.changed:
-        if name in step.versions:
-            versions[name] = step.versions[name]
+        if name in new_versions:
+            versions[name] = new_versions[name]
         old = values.get(name)
-        if name not in step.values:
+        if name not in new_values:
             if old is not None:
                 del values[name]
                 gone.append(name)
                 size -= old.size
                 hash = moved_hash(hash, name, old, None)
             continue
-        new = _encode_channel(name, step.values[name], codec, old)
+        try:
+            new = encode_value(new_values[name], codec, old)
+        except SerializationError as error:
+            raise _unstorable(error, f"channel {name!r}") from error
         if new is old:
             continue
         if not in_full:
@@ -56,12 +60,12 @@ def encode_step(before: State, step: Step, codec: Codec, *, in_full: bool) -> tu
         if node in step.seen:
             seen[node] = dict(step.seen[node])
     after = State(
-        values=values,
-        versions=dict(step.versions),
-        seen=seen,
-        metadata=dict_value(_encode_metadata(step.metadata, codec), before.metadata),
-        updated=None if step.updated is None else tuple(step.updated),
-        owner=id_bytes(step.owner) if step.owner else b"",
+        values,
+        dict(new_versions),
+        seen,
+        dict_value(_encode_metadata(step.metadata, codec), before.metadata),
+        None if step.updated is None else tuple(step.updated),
+        id_bytes(step.owner) if step.owner else b"",
         size=size,
         hash=hash,
     )
@@ -134,13 +138,6 @@ def _encode_metadata(metadata: Mapping[str, Any], codec: Codec) -> dict[str, byt
         raise _unstorable(error, "the checkpoint's metadata") from error
 
 
-def _encode_channel(name: str, value: Any, codec: Codec, old: Any) -> Any:
-    try:
-        return encode_value(value, codec, old)
-    except SerializationError as error:
-        raise _unstorable(error, f"channel {name!r}") from error
-
-
 def _record(
     before: State,
     after: State,
@@ -154,18 +151,19 @@ def _record(
 ) -> StepRecord:
     metadata = after.metadata
     assert metadata is not None, "a state that was just encoded has metadata"
+    writes = [encode_task(task, codec) for task in step.writes]
     if in_full:
-        before = EMPTY
+        before, deltas, gone, versions = EMPTY, full_values(after.values), [], dict(after.versions)
     return StepRecord(
-        deltas=full_values(after.values) if in_full else deltas,
-        gone=[] if in_full else list(gone),
-        versions=dict(after.versions) if in_full else versions,
-        seen=_seen(after.seen, after.seen if in_full else step.ran),
-        updated=after.updated,
-        metadata=None if metadata is before.metadata else diff(before.metadata, metadata),
-        writes=[encode_task(task, codec) for task in step.writes],
-        owner=after.owner,
-        state_hash=after.hash,
+        deltas,
+        list(gone),
+        versions,
+        _seen(after.seen, after.seen if in_full else step.ran),
+        after.updated,
+        None if metadata is before.metadata else diff(before.metadata, metadata),
+        writes,
+        after.owner,
+        after.hash,
     )
 
 

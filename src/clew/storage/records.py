@@ -61,24 +61,30 @@ class StepRecord:
 
 def pack_step(record: StepRecord) -> tuple[bytes, int, Spills]:
     """The body of a step's row, how many bytes its differences have, and the leaves to spill."""
-    writes = [_task_fields(task) for task in record.writes]
-    values = ormsgpack.packb([record.deltas, record.gone, record.metadata])
+    values, fields = _packed(record, record.deltas, record.writes, ())
     spills: Spills = {}
-    if len(values) >= SPILL_FROM or any(_is_large(task) for task in record.writes):
+    if len(values) >= SPILL_FROM or (len(fields) >= SPILL_FROM and any(_is_large(task) for task in record.writes)):
         record.deltas = {name: _spill(delta, spills) for name, delta in record.deltas.items()}
-        writes = [_task_fields(_spill_task(task, spills)) for task in record.writes]
-        values = ormsgpack.packb([record.deltas, record.gone, record.metadata])
+        writes = [_spill_task(task, spills) for task in record.writes]
+        values, fields = _packed(record, record.deltas, writes, spills)
+    return pack(values + fields), len(values), spills
+
+
+def _packed(
+    record: StepRecord, deltas: dict[str, Delta], writes: Sequence[TaskRecord], spills: Iterable[bytes]
+) -> tuple[bytes, bytes]:
+    values = ormsgpack.packb([deltas, record.gone, record.metadata])
     fields = [
         record.versions,
         record.seen,
         record.updated,
-        writes,
+        [_task_fields(task) for task in writes],
         record.owner,
         record.state_hash,
         record.extra,
         list(spills),
     ]
-    return pack(values + ormsgpack.packb(fields)), len(values), spills
+    return values, ormsgpack.packb(fields)
 
 
 def unpack_step(body: bytes, spilled: Mapping[bytes, bytes] | None = None) -> StepRecord:

@@ -24,6 +24,7 @@ from clew.storage.writer import Job
 
 Synchronous = Literal["FULL", "NORMAL"]
 
+_WORTH_FREEING = 64  # pages
 _SCHEMA_TABLE = "create table if not exists clew_migration (number integer primary key, name text not null)"
 
 
@@ -108,12 +109,25 @@ class SqliteTables:
             self.close()
 
     def after_maintenance(self) -> None:
-        """Give the space that was freed back to the file system."""
+        """Give the space that was freed back to the file system, if it is worth it and nobody is in the way."""
         with self._lock, self._typed_errors():
             connection = self._writing()
+            if connection.execute("pragma freelist_count").fetchone()[0] < _WORTH_FREEING:
+                return
+            connection.execute("pragma busy_timeout = 100")
+            try:
+                self._give_back(connection)
+            finally:
+                connection.execute(f"pragma busy_timeout = {int(self._busy_timeout * 1000)}")
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        try:
             connection.executescript("pragma incremental_vacuum")  # execute() would free one page and stop
             if not self.is_shared:
                 connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY"):  # the next time will do
+                raise
 
     # One transaction
 
@@ -155,9 +169,12 @@ class SqliteTables:
             for job in jobs:
                 error, result = lost.get(id(job.op.session)), None
                 if error is None:
+                    changes = connection.total_changes
                     try:
                         result = drive(job.op.steps(), answer)
-                    except ThreadConflictError as conflict:  # it has changed nothing
+                    except ThreadConflictError as conflict:
+                        if connection.total_changes != changes:
+                            raise  # what it did must be taken back: the group is, and its members go singly
                         error = lost[id(job.op.session)] = conflict
                 results.append((job, result, error))
             _hit_all(jobs, "uncommitted")
@@ -187,7 +204,7 @@ class SqliteTables:
 
     def _writing(self) -> sqlite3.Connection:
         if self._writer is None or self._process != os.getpid():
-            self._check_usable()
+            self.check_usable()
             with self._typed_errors():
                 connection = self._given or self._connect()
                 try:
@@ -203,7 +220,7 @@ class SqliteTables:
         if self.is_shared:
             return self._writing()
         if self._reader is None or self._process != os.getpid():
-            self._check_usable()
+            self.check_usable()
             with self._lock:
                 self._writing()  # sets the database up
             with self._typed_errors():
@@ -221,7 +238,8 @@ class SqliteTables:
             uri=self.path.startswith("file:"),
         )
 
-    def _check_usable(self) -> None:
+    def check_usable(self) -> None:
+        """Raise if the saver was closed, or belongs to the process this one was forked from."""
         if self._is_closed:
             raise StorageError(f"the saver on {self.path!r} is closed", hint="open a new one")
         if self._process != os.getpid():

@@ -100,18 +100,25 @@ class Value:
         return self._hasher.intdigest() ^ len(self.data)
 
 
+_NONE = Value(OPAQUE, b"\xc0", 1)  # the commonest value of all: what routing channels hold
+
+
 def encode_value(value: Any, encoder: Encoder, old: Value | None = None) -> Value:
     """The encoded form of a channel's value; where it continues `old`, what it shares with it costs little."""
+    if value is None:
+        return _NONE
     kind = type(cast(object, value))
     if kind is list and not _SCALARS.issuperset(map(type, value)):
         return list_value(encoder.encode_items(value), old)
     if kind is dict and _has_text_keys(value):
         return dict_value(dict(zip(value, encoder.encode_items(list(value.values())), strict=True)), old)
-    return opaque_value(encoder.encode(value))
+    return opaque_value(encoder.encode(value), old)
 
 
 def encode_full(value: Any, encoder: Encoder) -> Delta:
     """A value in the form of a full difference, for writes: nothing is compared with it."""
+    if value is None:
+        return [OPAQUE, _NONE.data]
     kind = type(cast(object, value))
     if kind is list and not _SCALARS.issuperset(map(type, value)):
         return [LIST, encoder.encode_items(value)]
@@ -141,8 +148,10 @@ def array_header(count: int) -> bytes:
     return b"\xdc" + count.to_bytes(2) if count < 1 << 16 else b"\xdd" + count.to_bytes(4)
 
 
-def opaque_value(data: bytes) -> Value:
-    """A value of one opaque byte string."""
+def opaque_value(data: bytes, old: Value | None = None) -> Value:
+    """A value of one opaque byte string; `old` itself if that is the same."""
+    if old is not None and old.kind == OPAQUE and old.data == data:
+        return old
     return Value(OPAQUE, data, len(data))
 
 
@@ -325,21 +334,22 @@ def _apply_runs(old: list[bytes], runs: Iterable[Any]) -> list[bytes]:
 
 
 def _diff_dicts(old: dict[str, bytes], new: dict[str, bytes]) -> tuple[Delta | None, int]:
-    gone = [key for key in old if key not in new]
+    if len(old) == len(new) and list(old) == list(new):
+        gone: list[str] = []
+    else:
+        gone = [key for key in old if key not in new]
+        survivors = [key for key in old if key in new] if gone else list(old)
+        if survivors + [key for key in new if key not in old] != list(new):
+            return None, 0  # reordered: the difference would lose the order
     changed: dict[str, Any] = {}
     size = sum(len(key) + 2 for key in gone) + 4
     for key, item in new.items():
         before = old.get(key)
         if before == item:
             continue
-        operations = None if before is None else _worthwhile_splice(before, item)
+        operations = None if before is None or len(item) < _SPLICE_FROM else _worthwhile_splice(before, item)
         changed[key] = item if operations is None else operations
         size += len(key) + 3 + (len(item) if operations is None else splice_size(operations))
-    if list(old) != list(new):
-        survivors = [key for key in old if key in new] if gone else list(old)
-        added = [key for key in changed if key not in old]
-        if survivors + added != list(new):
-            return None, 0  # reordered: the difference would lose the order
     return [_KEYS, gone, changed], size
 
 

@@ -22,7 +22,7 @@ from clew.storage.writer import Job, WriteQueue
 T = TypeVar("T")
 
 _CLOSE_SECONDS = 5.0
-_open_savers: weakref.WeakSet[SqliteSaver] = weakref.WeakSet()
+_open_queues: weakref.WeakSet[WriteQueue] = weakref.WeakSet()
 
 
 class SqliteSaver(CheckpointSaver):
@@ -62,7 +62,7 @@ class SqliteSaver(CheckpointSaver):
         self._writes = WriteQueue(tables.write_group)
         self._reads: deque[Callable[[], None]] = deque()
         self._reader = Worker("clew-reader", self._drain_reads)
-        _open_savers.add(self)
+        _open_queues.add(self._writes)
 
     @classmethod
     @contextlib.contextmanager
@@ -80,6 +80,7 @@ class SqliteSaver(CheckpointSaver):
 
     def run(self, op: LogOp[T]) -> T:
         """Run an operation and wait for it (a write: until it is durable)."""
+        self.tables.check_usable()  # before any lock: one that was held at a fork stays so in the child
         session = op.session
         if session.error is not None:
             raise session.error
@@ -94,6 +95,7 @@ class SqliteSaver(CheckpointSaver):
         session = op.session
         if self.tables.is_shared:  # a database in memory does not make a loop wait
             return self.run(op)
+        self.tables.check_usable()
         if session.error is not None:
             raise session.error
         if op.is_write:
@@ -104,6 +106,7 @@ class SqliteSaver(CheckpointSaver):
 
     def submit(self, session: LogSession, op: LogOp[None]) -> None:
         """Queue a write of `session` behind its earlier ones and return at once."""
+        self.tables.check_usable()
         if session.error is not None:
             raise session.error
         session.submitted += 1
@@ -129,7 +132,7 @@ class SqliteSaver(CheckpointSaver):
         """Write what was submitted and close the database; the saver cannot be used afterwards."""
         self._writes.close(_CLOSE_SECONDS)
         self.tables.close()
-        _open_savers.discard(self)
+        _open_queues.discard(self._writes)
 
     def __enter__(self) -> Self:
         return self
@@ -212,9 +215,8 @@ def _wake(
 
 @atexit.register
 def _flush_at_exit() -> None:
-    for saver in list(_open_savers):
-        with contextlib.suppress(Exception):
-            saver.close()
+    for queue in list(_open_queues):
+        queue.close(_CLOSE_SECONDS)
 
 
 def _tables(conn: sqlite3.Connection | str, synchronous: Synchronous, busy_timeout: float) -> SqliteTables:
