@@ -241,9 +241,9 @@ class AsyncDriver:
 
     def _spawn(self, task: Task, delay: float) -> None:
         context = copy_context()
-        self.running[task] = self.loop.create_task(self._run(task, delay, context), context=context)
+        self.running[task] = self.loop.create_task(self._run(task, delay), context=context)
 
-    async def _run(self, task: Task, delay: float, context: Context) -> None:
+    async def _run(self, task: Task, delay: float) -> None:
         try:
             if delay:
                 await asyncio.sleep(delay)

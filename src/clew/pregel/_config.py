@@ -26,6 +26,12 @@ _NOT_METADATA = frozenset(
 )
 
 
+def configurable(config: Config | None) -> Mapping[str, Any]:
+    """The part of a config that addresses a thread and holds what users put there; empty if there is none."""
+    given: Mapping[str, Any] = (config.get(CONF) if config else None) or {}
+    return given
+
+
 def merged(*configs: Config | None) -> dict[str, Any]:
     """One config of several, later ones first in precedence; metadata, tags, callbacks and configurable are joined."""
     result: dict[str, Any] = {}

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from clew import _langchain
 from clew._scope import RunScope, TaskScope, current
-from clew.constants import CONF, CONFIG_KEY_STRICT_RESUME, CONFIG_KEY_TASK_ID, INTERRUPT, NS_SEP
+from clew.constants import CONFIG_KEY_STRICT_RESUME, CONFIG_KEY_TASK_ID, INTERRUPT, NS_SEP
 from clew.drivers.saving import Saving
 from clew.engine.request import Request
 from clew.errors import ErrorCode, InvalidThreadIdError, SubgraphOverlapError
 from clew.ids import thread_id as checked_thread_id
-from clew.pregel._config import as_names, merged, recursion_limit, saved_metadata, shown_metadata
+from clew.pregel._config import Config, as_names, configurable, merged, recursion_limit, saved_metadata, shown_metadata
 from clew.pregel._stream import Shaper, debug_event, engine_modes
 from clew.warnings import MissingThreadIdWarning
 
 if TYPE_CHECKING:
     from clew.pregel.main import Pregel
 
-Config = Mapping[str, Any]
+_NO_MODES: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -48,14 +48,13 @@ class Options:
 class Prepared:
     """One run, ready to be driven. `close` must be called when it has ended, however it ended."""
 
-    __slots__ = ("config", "is_live", "limit", "parent", "release", "request", "saving", "scope", "shaper")
+    __slots__ = ("is_live", "limit", "parent", "release", "request", "saving", "scope", "shaper")
 
     def __init__(self, scope: RunScope, request: Request, saving: Saving | None, shaper: Shaper) -> None:
         self.scope = scope
         self.request = request
         self.saving = saving
         self.shaper = shaper
-        self.config: dict[str, Any] = {}
         self.is_live = False
         self.limit: int | None = None
         self.parent: TaskScope | None = None
@@ -93,11 +92,10 @@ def prepare(graph: Pregel, given: Any, config: Config | None, options: Options) 
         is_memoryless = parent is not None and graph.checkpointer is not True
         saving = Saving(scope.session.cursor(scope.ns), scope.durability, keeps_quiet=is_memoryless)
     prepared = Prepared(scope, request, saving, shaper)
-    prepared.config = own
     prepared.parent = parent
     prepared.release = release
     prepared.limit = own.get("max_concurrency")
-    wanted = shaper.wanted | (parent.run.nested_modes if parent else frozenset[str]())
+    wanted = shaper.wanted | (parent.run.nested_modes if parent else _NO_MODES)
     prepared.is_live = not options.is_quiet and bool(wanted & {"custom", "messages"} or options.subgraphs)
     return prepared
 
@@ -107,16 +105,15 @@ def _parent_of(config: Config | None) -> TaskScope | None:
     parent = current.get()
     if parent is None:
         return None
-    configurable: Mapping[str, Any] = (config or {}).get(CONF) or {}
-    thread = configurable.get("thread_id")
-    if thread is not None and CONFIG_KEY_TASK_ID not in configurable and str(thread) != parent.run.thread_id:
+    given = configurable(config)
+    thread = given.get("thread_id")
+    if thread is not None and CONFIG_KEY_TASK_ID not in given and str(thread) != parent.run.thread_id:
         return None
     return parent
 
 
 def _place(graph: Pregel, scope: RunScope, config: dict[str, Any], parent: TaskScope | None) -> Any:
     """Find the run's thread, namespace and saver."""
-    configurable: dict[str, Any] = config.get(CONF) or {}
     if parent is not None and parent.run.saver is not None:
         return _place_nested(graph, scope, parent)
     if parent is not None:
@@ -127,7 +124,7 @@ def _place(graph: Pregel, scope: RunScope, config: dict[str, Any], parent: TaskS
         raise RuntimeError(
             "checkpointer=True gives a subgraph memory of its own on its parent's thread; a root graph needs a saver"
         )
-    thread = configurable.get("thread_id")
+    thread = configurable(config).get("thread_id")
     if saver is None:
         if thread is not None:
             scope.thread_id = str(thread)
@@ -255,8 +252,8 @@ def _surround(
         scope.context = graph.coerce_context(options.context)
     elif above is not None:
         scope.context = above.context
-    elif graph.context_schema is not None and config.get(CONF, {}).get("__pregel_context") is not None:
-        scope.context = graph.coerce_context(config[CONF]["__pregel_context"])
+    elif graph.context_schema is not None and (given := configurable(config).get("__pregel_context")) is not None:
+        scope.context = graph.coerce_context(given)
     elif graph.context_schema is not None:
         scope.context = graph.default_context()
     run_id = config.get("run_id")
@@ -280,7 +277,7 @@ def _request(
     shaper: Shaper,
 ) -> Request:
     outputs = graph.program.output_channels if options.output_keys is None else _names(options.output_keys)
-    wanted = frozenset[str]() if options.is_quiet else shaper.wanted
+    wanted = _NO_MODES if options.is_quiet else shaper.wanted
     if parent is not None:
         wanted |= parent.run.nested_modes
     request = Request(
@@ -303,11 +300,11 @@ def _request(
         task_metadata=scope.task_metadata,
         outputs=outputs,
     )
-    configurable: dict[str, Any] = config.get(CONF) or {}
     if parent is None:
+        given = configurable(config)
         if scope.saver is not None:
-            _address(request, scope, configurable)
-        request.is_strict = bool(configurable.get(CONFIG_KEY_STRICT_RESUME))
+            _address(request, scope, given)
+        request.is_strict = bool(given.get(CONFIG_KEY_STRICT_RESUME))
     else:
         request.owner = parent.task.id
         request.answers = parent.task.inside
@@ -319,11 +316,11 @@ def _names(value: str | Sequence[str]) -> str | tuple[str, ...]:
     return value if isinstance(value, str) else tuple(value)
 
 
-def _address(request: Request, scope: RunScope, configurable: Mapping[str, Any]) -> None:
+def _address(request: Request, scope: RunScope, given: Mapping[str, Any]) -> None:
     """Where a root run starts; a config that addresses a subgraph's checkpoint starts its parents where they stood."""
-    where: Mapping[str, str] = configurable.get("checkpoint_map") or {}
-    ns = configurable.get("checkpoint_ns") or ""
-    id = configurable.get("checkpoint_id")
+    where: Mapping[str, str] = given.get("checkpoint_map") or {}
+    ns = given.get("checkpoint_ns") or ""
+    id = given.get("checkpoint_id")
     if ns and id:
         where = {**where, ns: id}
         id = where.get("")

@@ -17,14 +17,13 @@ from clew.engine.snapshot import planned, snapshot
 from clew.engine.update import update
 from clew.errors import InvalidThreadIdError, NoSaverError
 from clew.ids import thread_id as checked_thread_id
-from clew.pregel._config import merged, saved_metadata
+from clew.pregel._config import Config, configurable, merged, saved_metadata
 from clew.protocols import HistoryQuery, Saved
 from clew.types import StateSnapshot, StateUpdate
 
 if TYPE_CHECKING:
     from clew.pregel.main import Pregel
 
-Config = Mapping[str, Any]
 _PAGE = 64
 
 
@@ -102,11 +101,11 @@ class ThreadMethods:
         """
         place = self._at(config)
         cursor = place.session.cursor(place.ns)
-        for query in _pages(place, filter, before, limit):
-            page: list[Saved] = place.saver.run(cursor.history(query.value))
-            for saved in page:
+        for page in _pages(filter, before, limit):
+            found: list[Saved] = place.saver.run(cursor.history(page.query))
+            for saved in found:
                 yield _past(place, saved)
-            if not query.goes_on(page):
+            if not page.goes_on(found):
                 return
 
     async def aget_state_history(
@@ -120,11 +119,11 @@ class ThreadMethods:
         """As `get_state_history`, under asyncio."""
         place = self._at(config)
         cursor = place.session.cursor(place.ns)
-        for query in _pages(place, filter, before, limit):
-            page: list[Saved] = await place.saver.arun(cursor.history(query.value))
-            for saved in page:
+        for page in _pages(filter, before, limit):
+            found: list[Saved] = await place.saver.arun(cursor.history(page.query))
+            for saved in found:
                 yield _past(place, saved)
-            if not query.goes_on(page):
+            if not page.goes_on(found):
                 return
 
     # -- changing --------------------------------------------------------------------------------------------------
@@ -215,9 +214,9 @@ class ThreadMethods:
     def _at(self, config: Config) -> _Place:
         """Find the place on a thread that `config` addresses, in this graph or in a subgraph of it."""
         own = merged(self.config, config)
-        configurable: dict[str, Any] = own.get(CONF) or {}
+        given = configurable(own)
         scope = current.get()
-        saver = configurable.get("__pregel_checkpointer") or self.checkpointer
+        saver = given.get("__pregel_checkpointer") or self.checkpointer
         if not hasattr(saver, "session"):
             saver = scope.run.saver if scope is not None else None
         if saver is None:
@@ -225,21 +224,21 @@ class ThreadMethods:
                 f"no checkpointer set: graph {self.name!r} has no threads to look at",
                 hint="compile it with a checkpointer, e.g. builder.compile(checkpointer=InMemorySaver())",
             )
-        thread = configurable.get("thread_id")
+        thread = given.get("thread_id")
         if thread is None:
             raise InvalidThreadIdError(
                 "no thread_id was given, so there is no thread to look at",
                 hint='pass config={"configurable": {"thread_id": "..."}}',
             )
         thread_id = checked_thread_id(thread)
-        ns = configurable.get("checkpoint_ns") or ""
+        ns = given.get("checkpoint_ns") or ""
         graph: Any = self
-        if ns and "__pregel_checkpointer" not in configurable:
+        if ns and "__pregel_checkpointer" not in given:
             graph = self._graph_at(ns)
         if ns and graph.checkpointer is True:
             ns = NS_SEP.join(part.partition(":")[0] for part in ns.split(NS_SEP))
-        where: Mapping[str, str] = configurable.get("checkpoint_map") or {}
-        id = configurable.get("checkpoint_id") or where.get(ns)
+        where: Mapping[str, str] = given.get("checkpoint_map") or {}
+        id = given.get("checkpoint_id") or where.get(ns)
         session = saver.session(thread_id, types=graph.program.types)
         return _Place(graph, saver, session, thread_id, ns, id, own)
 
@@ -338,28 +337,21 @@ class _Page:
         self.query = query
         self.remaining = remaining
 
-    @property
-    def value(self) -> HistoryQuery:
-        return self.query
-
-    def goes_on(self, page: Sequence[Saved]) -> bool:
-        """Whether there may be more, after this page; moves the query on."""
-        if self.query.limit is None or len(page) < self.query.limit:
+    def goes_on(self, found: Sequence[Saved]) -> bool:
+        """Whether there may be more after what was found; moves the query on."""
+        if self.query.limit is None or len(found) < self.query.limit:
             return False
         if self.remaining is not None:
-            self.remaining -= len(page)
+            self.remaining -= len(found)
             if self.remaining <= 0:
                 return False
         limit = _PAGE if self.remaining is None else min(_PAGE, self.remaining)
-        self.query = HistoryQuery(page[-1].checkpoint_id, limit, self.query.filter)
+        self.query = HistoryQuery(found[-1].checkpoint_id, limit, self.query.filter)
         return True
 
 
-def _pages(
-    place: _Place, filter: Mapping[str, Any] | None, before: Config | None, limit: int | None
-) -> Iterator[_Page]:
-    addressed: Mapping[str, Any] = (before.get(CONF) if before is not None else None) or {}
-    first = addressed.get("checkpoint_id")
+def _pages(filter: Mapping[str, Any] | None, before: Config | None, limit: int | None) -> Iterator[_Page]:
+    first = configurable(before).get("checkpoint_id")
     size = _PAGE if limit is None else min(_PAGE, limit)
     if limit is not None and limit <= 0:
         return
