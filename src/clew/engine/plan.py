@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import xxhash
 
 from clew.constants import ERROR, ERROR_SOURCE_NODE, PREVIOUS, PULL, PUSH, TASKS
-from clew.engine.program import Node, Program
+from clew.engine.program import Node, Program, Write
 from clew.engine.state import State, read
 from clew.engine.task import Call, Task, child_ns, path_text, task_id, task_ns
 from clew.errors import NodeError
