@@ -50,6 +50,11 @@ def setup(path: str) -> None:
     say("done")
 
 
+def prune(path: str) -> None:
+    """Shorten a thread, which a failpoint may end in the middle."""
+    SqliteSaver(path).prune(["t"], keep_last=4)
+
+
 def leave(path: str) -> None:
     """Submit, and end without waiting."""
     saver = SqliteSaver(path)
@@ -60,4 +65,4 @@ def leave(path: str) -> None:
 
 
 if __name__ == "__main__":
-    {"crash": crash, "compete": compete, "setup": setup, "leave": leave}[sys.argv[1]](*sys.argv[2:])
+    {"crash": crash, "compete": compete, "setup": setup, "leave": leave, "prune": prune}[sys.argv[1]](*sys.argv[2:])

@@ -84,6 +84,26 @@ def test_what_was_acknowledged_survives_a_kill_and_the_thread_goes_on(
         assert len(history(saver, "t")) == len(turns) + 1
 
 
+@pytest.mark.parametrize("point", ["prune.before", "prune.statement", "prune.uncommitted", "prune.after"])
+def test_a_kill_while_pruning_leaves_every_kept_checkpoint_readable(tmp_path: Path, point: str) -> None:
+    path = str(tmp_path / "threads.db")
+    with SqliteSaver.from_conn_string(path) as saver:
+        run = Run(saver, "t")
+        for turn in range(12):
+            run.state.setdefault("log", []).append({"turn": turn, "text": "x" * 100})
+            run.commit()
+        before = history(saver, "t")
+    child = start("prune", path, failpoints=f"{point}=kill")
+    child.communicate()
+    assert child.returncode == -9
+
+    with SqliteSaver.from_conn_string(path) as saver:
+        after = history(saver, "t")
+        assert len(after) == (4 if point == "prune.after" else 12), "all of it, or nothing"
+        assert [saved.values for saved in after] == [saved.values for saved in before][: len(after)]
+        assert saver.verify().problems == []
+
+
 def test_two_processes_on_one_thread_lose_no_update(tmp_path: Path) -> None:
     path = str(tmp_path / "threads.db")
     SqliteSaver(path).close()

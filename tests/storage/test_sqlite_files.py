@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import shutil
 import sqlite3
@@ -120,6 +121,48 @@ def ids(path: str, thread: str) -> list[str]:
     ).fetchall()
     connection.close()
     return [id_text(row[0]) for row in rows]
+
+
+def test_any_flipped_bit_of_a_record_gives_a_typed_error(tmp_path: Path) -> None:
+    path = filled(tmp_path / "threads.db", threads=1)
+    connection = sqlite3.connect(path)
+    ((body,),) = connection.execute("select body from clew_step where seq = 3").fetchall()
+    rnd = random.Random(1)
+    for bit in rnd.sample(range(len(body) * 8), 60):
+        flipped = bytearray(body)
+        flipped[bit // 8] ^= 1 << bit % 8
+        connection.execute("update clew_step set body = ? where seq = 3", (bytes(flipped),))
+        connection.commit()
+        with SqliteSaver.from_conn_string(path) as saver:
+            with pytest.raises((CorruptRecordError, SchemaVersionError), match="of thread 't0' cannot be read"):
+                load(saver, "t0")
+            assert len(saver.verify().problems) == 1
+    connection.close()
+
+
+def test_a_file_damaged_anywhere_gives_typed_errors(tmp_path: Path) -> None:
+    path = Path(filled(tmp_path / "threads.db"))
+    good = path.read_bytes()
+    rnd = random.Random(2)
+    outcomes = set[str]()
+    for _ in range(80):
+        damaged = bytearray(good)
+        at = rnd.randrange(len(good))
+        damaged[at : at + 8] = rnd.randbytes(8)
+        path.write_bytes(damaged)
+        saver = SqliteSaver(str(path))
+        try:
+            saver.verify()
+            for thread in ("t0", "t1", "t2"):
+                load(saver, thread)
+            outcomes.add("fine")
+        except StorageError as error:
+            outcomes.add(type(error).__name__)
+        finally:
+            saver.close()
+
+    assert "CorruptRecordError" in outcomes
+    assert "fine" in outcomes
 
 
 def test_a_missing_row_is_found(tmp_path: Path) -> None:

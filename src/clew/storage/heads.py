@@ -39,12 +39,14 @@ class Heads:
 
     def put(self, place: Place, line: int, position: Position, state: State) -> None:
         """Keep the state of the newest step of a namespace."""
+        weight = _weight(state)
         with self._lock:
-            old = self._entries.pop(place, None)
+            old = self._entries.get(place)
             if old is not None:
-                self._size -= _weight(old[2])
+                weight -= _weight(old[2])
+                self._entries.move_to_end(place)
             self._entries[place] = (line, position, state)
-            self._size += _weight(state)
+            self._size += weight
             while self._size > self._limit and self._entries:
                 _, dropped = self._entries.popitem(last=False)
                 self._size -= _weight(dropped[2])

@@ -10,6 +10,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from clew import _failpoints
+from clew.storage.log import NewStep
 from clew.storage.query import Row, Steps, T, drive
 
 _MISSING: Any = object()
@@ -51,6 +52,27 @@ class MemoryTables:
             except BaseException:
                 self._roll_back()
                 raise
+
+    def append(self, line: int, epoch: int, step: NewStep) -> bool:
+        """What `log.write_step` does for a step that follows its line's head; False, with nothing changed, if it
+        does not, or the line is not in `epoch`."""
+        row = step.row
+        branch, seq, key_seq, id, root_branch, root_seq, _, created_at, _ = row
+        with self._lock:
+            head = self._heads.get(line)
+            if head is None or head[0] != epoch or head[1] != branch or head[2] != seq - 1:
+                return False
+            if key_seq != seq and key_seq != head[3]:  # pruning has moved the keyframe
+                key_seq = head[3]
+                row = row._replace(key_seq=key_seq)
+            top = head[4] if head[4] > branch else branch
+            self._heads[line] = [
+                epoch, branch, seq, key_seq, top, step.since, id, root_branch, root_seq, created_at, head[10]
+            ]  # fmt: skip
+            self._steps[line][branch, seq] = row
+            self._ids[line][id] = (branch, seq)
+            self._pending[line].pop((branch, seq - 1), None)
+        return True
 
     def answer(self, name: str, params: tuple[Any, ...]) -> list[Row]:
         """The rows of one named query; the number of changed rows for one that writes."""

@@ -7,6 +7,7 @@ built; only what needs storage to know (row numbers, the epoch) is read when the
 from __future__ import annotations
 
 import time
+from functools import partial
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -33,10 +34,12 @@ T = TypeVar("T")
 class LogOp(Generic[T]):
     """One operation: `steps()` makes the rule anew for each attempt, `finish` turns its result into what is given.
 
-    `done` runs after a write is durable. `size` is about how many bytes it keeps in memory while it waits.
+    `done` runs after a write is durable. `size` is about how many bytes it keeps in memory while it waits. `append` is
+    the step to write if the operation does nothing but append one to the root namespace's newest branch, the commonest
+    by far: a backend may take that in one go, where the session's fence and the step's hold.
     """
 
-    __slots__ = ("done", "finish", "is_write", "kind", "session", "size", "steps")
+    __slots__ = ("append", "done", "finish", "is_write", "kind", "session", "size", "steps")
 
     def __init__(
         self,
@@ -47,7 +50,9 @@ class LogOp(Generic[T]):
         finish: Callable[[Any], T] | None = None,
         done: Callable[[], None] | None = None,
         size: int = 0,
+        append: NewStep | None = None,
     ) -> None:
+        self.append = append
         self.session = session
         self.steps = steps
         self.kind = kind
@@ -162,26 +167,21 @@ class LogCursor:
         after.created_at = created_at = time.time_ns() // 1000
         after.key_seq = seq if in_full else before.key_seq
         after.since = 0 if in_full else before.since + len(body)
-        row = StepRow(
-            branch,
-            seq,
-            after.key_seq,
-            id,
-            None if root is None else root[0],
-            None if root is None else root[1],
-            encode.run_bytes(step.metadata),
-            created_at,
-            body,
-        )
+        root_branch, root_seq = (None, None) if root is None else root
+        run_id = encode.run_bytes(step.metadata)
+        row = StepRow(branch, seq, after.key_seq, id, root_branch, root_seq, run_id, created_at, body)
         new = NewStep(row, after.since, spills, self._tip, parent if starts_branch else None)
         makes_line = self._takes_line()
-        self._stand_on(after, (branch, seq))
+        position = (branch, seq)
+        self._stand_on(after, position)
+        is_append = claiming is None and not starts_branch and self.ns == "" and not spills
         op: LogOp[None] = LogOp(
             session,
-            lambda: self._commit(new, claiming, makes_line=makes_line),
+            partial(self._commit, new, claiming, makes_line=makes_line),
             kind="commit",
-            done=lambda: self._remember(after, (branch, seq)),
+            done=partial(self._remember, after, position),
             size=len(body) + sum(map(len, spills.values())),
+            append=new if is_append else None,
         )
         return Committed(id_text(id), encode.timestamp(created_at), op)
 

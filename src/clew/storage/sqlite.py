@@ -19,7 +19,7 @@ from clew import _failpoints
 from clew.errors import SchemaVersionError, StorageError, ThreadConflictError
 from clew.storage.migrate import migrations, named_queries
 from clew.storage.query import Row, Steps, T, drive
-from clew.storage.sqlite_errors import typed
+from clew.storage.sqlite_errors import damaged, typed
 from clew.storage.writer import Job
 
 Synchronous = Literal["FULL", "NORMAL"]
@@ -309,6 +309,8 @@ class SqliteTables:
             yield
         except sqlite3.Error as error:
             raise typed(error, self.path, self._busy_timeout) from error
+        except UnicodeDecodeError as error:  # a text, or SQLite's own message about one, that is no text
+            raise damaged(self.path, error) from error
 
 
 def _hit_all(jobs: Sequence[Job], moment: str) -> None:

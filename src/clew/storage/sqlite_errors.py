@@ -27,9 +27,7 @@ def typed(error: sqlite3.Error, path: str, busy_timeout: float) -> StorageError:
     if name == "SQLITE_NOTADB":
         return StorageError(f"{path!r} is not a SQLite database", hint="name another file, or one that does not exist")
     if name.startswith("SQLITE_CORRUPT"):
-        return CorruptRecordError(
-            f"{where} is damaged: {error}", hint="restore it from a backup; `clew doctor` shows what can still be read"
-        )
+        return damaged(path, error)
     if name.startswith("SQLITE_CANTOPEN"):
         return StorageError(
             f"{where} cannot be opened: {error}", hint="does its folder exist, and may this user write there?"
@@ -42,3 +40,11 @@ def typed(error: sqlite3.Error, path: str, busy_timeout: float) -> StorageError:
             hint="open it with check_same_thread=False, or use from_conn_string",
         )
     return StorageError(f"{where} failed: {error}", hint=None)
+
+
+def damaged(path: str, error: Exception) -> CorruptRecordError:
+    """The error for a file whose pages are not what SQLite wrote."""
+    return CorruptRecordError(
+        f"database {path!r} is damaged: {error}",
+        hint="restore it from a backup; `clew doctor` shows what can still be read",
+    )
