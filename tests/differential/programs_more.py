@@ -115,6 +115,35 @@ def stateful_subgraph_called_twice_at_once(lib: Any) -> Any:
 
 
 @program
+def replay_rewinds_the_memory_of_a_stateful_subgraph(lib: Any) -> Any:
+    inner = remembering(lib, True)
+    builder = lib.StateGraph(Log).add_node("before", say("before")).add_node("after", say("after"))
+    builder.add_node("call", lambda state: {"log": inner.invoke({"own": ["turn"]})["own"]})
+    builder.add_edge(lib.START, "before").add_edge("before", "call").add_edge("call", "after")
+    graph = builder.compile(checkpointer=lib.InMemorySaver())
+    for _ in range(2):
+        graph.invoke({}, lib.config())
+    past = [one for one in graph.get_state_history(lib.config()) if one.next == ("call",)]
+    return [
+        [graph.invoke(None, one.config) for one in past],
+        graph.invoke({}, lib.config()),
+        len(history(graph, lib.config())),
+    ]
+
+
+@program
+def replay_of_the_newest_checkpoint_rewinds_the_memory_of_a_stateful_subgraph(lib: Any) -> Any:
+    inner = remembering(lib, True)
+    builder = lib.StateGraph(Log).add_node("call", lambda state: {"log": inner.invoke({"own": ["turn"]})["own"]})
+    builder.add_node("ask", lambda state: {"log": [lib.interrupt("?")]})
+    builder.add_edge(lib.START, "call").add_edge(lib.START, "ask")
+    graph = builder.compile(checkpointer=lib.InMemorySaver())
+    graph.invoke({}, lib.config())
+    again = graph.invoke(None, graph.get_state(lib.config()).config)
+    return [again, graph.invoke(lib.Command(resume="x"), lib.config())]
+
+
+@program
 def interrupts_stream_in_v2_parts(lib: Any) -> Any:
     graph = asking(lib, "name?")
     parts = list(graph.stream({"answers": ["in"]}, lib.config(), stream_mode=["values", "updates"], version="v2"))

@@ -37,6 +37,7 @@ class Plan:
     goes: frozenset[tuple[str, str]]
     loop: bool
     breakpoints: frozenset[str]
+    nested: frozenset[str] = frozenset()
 
     def starts(self) -> list[str]:
         reached = {end for _, end in self.edges | self.sends | self.goes} | {end for _, _, end in self.joins}
@@ -61,6 +62,7 @@ plans = st.builds(
     goes=forward(2).filter(lambda goes: len({one for one, _ in goes}) == len(goes) < 3),
     loop=st.booleans(),
     breakpoints=st.one_of(st.just(frozenset()), some),
+    nested=st.one_of(st.just(frozenset()), some),
 )
 
 
@@ -77,10 +79,22 @@ def node(lib: Any, plan: Plan, name: str) -> Any:
     return run
 
 
+def inner(lib: Any, plan: Plan, name: str) -> Any:
+    """A graph of two nodes in the place of a node; the second one asks if the node is to ask."""
+    builder = lib.StateGraph(State)
+    builder.add_node("first", lambda state: {"log": [f"{name} first"], "count": 1})
+    can_ask = name in plan.asking
+    builder.add_node("second", lambda state: {"log": [lib.interrupt(f"{name}!") if can_ask else f"{name} second"]})
+    builder.add_edge(lib.START, "first").add_edge("first", "second")
+    return builder.compile()
+
+
 def build(lib: Any, plan: Plan) -> Any:
     builder = lib.StateGraph(State)
     for name in NAMES:
-        builder.add_node(name, node(lib, plan, name), defer=name in plan.deferred)
+        is_nested = name in plan.nested and name not in {start for start, _ in plan.goes}
+        action = inner(lib, plan, name) if is_nested else node(lib, plan, name)
+        builder.add_node(name, action, defer=name in plan.deferred)
     for name in plan.starts():
         builder.add_edge(lib.START, name)
     for start, end in sorted(plan.edges):
