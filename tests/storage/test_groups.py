@@ -12,8 +12,8 @@ import pytest
 from clew import _failpoints
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.errors import StorageError, ThreadConflictError
+from clew.storage.operation import LogOp
 from clew.storage.query import Query, Steps
-from clew.storage.session import LogOp
 from clew.storage.writer import Job
 from tests.storage.kit import Run, history, write
 

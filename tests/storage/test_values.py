@@ -8,14 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clew.serde import Codec
+from clew.storage.delta import apply, diff
 from clew.storage.splice import apply_splice, splice, splice_size
 from clew.storage.values import (
     Delta,
     Value,
-    apply,
     decode_value,
     dict_value,
-    diff,
     encode_full,
     encode_value,
     list_value,

@@ -28,9 +28,10 @@ from clew.storage import direct, encode, loaded, upkeep, verify
 from clew.storage.history import read_history
 from clew.storage.loaded import Loaded
 from clew.storage.log import Place
+from clew.storage.operation import LogOp
 from clew.storage.query import Steps
 from clew.storage.saver import LogSaver
-from clew.storage.session import LogOp, LogSession
+from clew.storage.session import LogSession
 
 T = TypeVar("T")
 

@@ -15,9 +15,10 @@ from clew.errors import CorruptRecordError, SerializationError
 from clew.ids import id_bytes, id_text
 from clew.protocols import Step, TaskWrites
 from clew.serde import Codec
+from clew.storage.delta import diff
 from clew.storage.records import StepRecord, TaskRecord
 from clew.storage.state import EMPTY, State, full_values, moved_hash
-from clew.storage.values import decode_full, decode_value, dict_value, diff, encode_full, encode_value
+from clew.storage.values import decode_full, decode_value, dict_value, encode_full, encode_value
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -18,7 +18,8 @@ import ormsgpack
 
 from clew.errors import CorruptRecordError
 from clew.serde.compress import pack, unpack
-from clew.storage.values import Delta, leaves
+from clew.storage.delta import leaves
+from clew.storage.values import Delta
 
 SPILL_FROM = 32 * 1024  # bytes; leaves of this size or more are kept once per thread
 Spills = dict[bytes, bytes]  # content hash -> content

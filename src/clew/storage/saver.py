@@ -6,8 +6,10 @@ from typing import TypeVar
 
 from clew.ids import thread_id as check_thread_id
 from clew.serde import Codec, TypeRegistry, default_registry
+from clew.storage.cursor import LogCursor
 from clew.storage.heads import Heads
-from clew.storage.session import LogOp, LogSession
+from clew.storage.operation import LogOp
+from clew.storage.session import LogSession
 from clew.storage.state import State
 
 T = TypeVar("T")
@@ -45,6 +47,10 @@ class LogSaver:
     def session(self, thread_id: str, *, types: frozenset[type] = frozenset()) -> LogSession:
         """Open a run on a thread; no I/O. `types` are the classes the graph's annotations make known."""
         return LogSession(self, check_thread_id(thread_id), self.codec(types))
+
+    def cursor(self, session: LogSession, ns: str) -> LogCursor:
+        """A new cursor of a session."""
+        return LogCursor(session, ns)
 
     def codec(self, types: frozenset[type]) -> Codec:
         """The codec that also knows `types`."""

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from clew.storage.delta import apply, full
 from clew.storage.records import StepRecord
-from clew.storage.values import Delta, Value, apply, state_hash
+from clew.storage.values import Delta, Value, state_hash
 
 _MASK = (1 << 64) - 1
 
@@ -116,7 +117,7 @@ def keyframe(state: State, *, writes: StepRecord) -> StepRecord:
         versions=dict(state.versions),
         seen={node: dict(versions) for node, versions in state.seen.items()},
         updated=state.updated,
-        metadata=None if state.metadata is None else [state.metadata.kind, state.metadata.data],
+        metadata=None if state.metadata is None else full(state.metadata),
         writes=writes.writes,
         owner=state.owner,
         state_hash=state.hash,
@@ -126,4 +127,4 @@ def keyframe(state: State, *, writes: StepRecord) -> StepRecord:
 
 def full_values(values: Mapping[str, Value]) -> dict[str, Delta]:
     """Every value in full."""
-    return {name: [value.kind, value.data] for name, value in values.items()}
+    return {name: full(value) for name, value in values.items()}

@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from clew.storage.session import LogOp, LogSession
+from clew.storage.operation import LogOp
+from clew.storage.session import LogSession
 from clew.storage.worker import Worker
 
 _GROUP = 512  # writes in one transaction at most

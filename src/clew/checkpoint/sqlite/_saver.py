@@ -13,8 +13,9 @@ from typing import Any, Self, TypeVar
 
 from clew.checkpoint._face import CheckpointSaver
 from clew.serde import Codec, TypeRegistry
+from clew.storage.operation import LogOp
 from clew.storage.saver import HEADS_LIMIT, KEYFRAME_CHAIN, KEYFRAME_FACTOR, finished
-from clew.storage.session import LogOp, LogSession
+from clew.storage.session import LogSession
 from clew.storage.sqlite import SqliteTables, Synchronous
 from clew.storage.worker import Worker
 from clew.storage.writer import Job, WriteQueue

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from clew.checkpoint.sqlite._saver import SqliteSaver
 from clew.errors import StorageError
-from clew.storage.session import LogOp
+from clew.storage.operation import LogOp
 from clew.storage.sqlite import SqliteTables
 
 __all__ = ("AsyncSqliteSaver",)
