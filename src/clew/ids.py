@@ -47,12 +47,13 @@ def id_text(id: bytes) -> str:
 
 def id_bytes(text: str) -> bytes:
     """The bytes an id is kept as: 16 for a UUID in its canonical text, else a mark and the text itself."""
-    if len(text) == 36 and text[8] == "-":
+    if len(text) == 36 and text[8] == text[13] == text[18] == text[23] == "-":
+        digits = text.replace("-", "")
         try:
-            raw = bytes.fromhex(text.replace("-", ""))
+            raw = bytes.fromhex(digits)
         except ValueError:
             raw = b""
-        if len(raw) == 16 and raw[0] != 0 and id_text(raw) == text:
+        if len(raw) == 16 and raw[0] != 0 and raw.hex() == digits:
             return raw
     return _TEXT_MARK + text.encode("utf-8", "surrogatepass")
 
