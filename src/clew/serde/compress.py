@@ -23,7 +23,7 @@ from clew import errors
 
 VERSION: Final = 1
 MAX_INFLATED: Final = 64 * 1024 * 1024  # larger records are stored as they are
-_MIN_COMPRESSED: Final = 128  # shorter records gain nothing worth 3 us
+_MIN_COMPRESSED: Final = 320  # shorter records gain nothing worth 4 us
 _LEVEL: Final = 1
 _ZSTD: Final = 0x10
 _VERSION_BITS: Final = 0x0F
