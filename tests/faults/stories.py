@@ -69,8 +69,9 @@ class Story:
     build: Callable[[World, bool], Any]
     actions: tuple[Action, ...]
     final: dict[str, Any]
-    has_children: bool = False
+    children: tuple[str, ...] = ()
     has_subgraph: bool = False
+    needs_store: bool = False
 
 
 def begin(ends: str = "done", **given: Any) -> Action:
@@ -355,6 +356,29 @@ def _subgraph(world: World, is_async: bool) -> Any:
     return outer
 
 
+def _storing(world: World, is_async: bool) -> Any:
+    def puts(state: Any, runtime: Runtime[Any]) -> Any:
+        assert runtime.store is not None
+        key = runtime.execution_info.task_id
+        known = runtime.store.search(("done",))
+        assert [item.key for item in known] in ([], [key])
+        runtime.store.put(("done",), key, {"times": 1 + sum(item.value["times"] for item in known)})
+        world.note(key, "puts")
+        return {"log": ["puts"]}
+
+    def looks(state: Any, runtime: Runtime[Any]) -> Any:
+        assert runtime.store is not None
+        world.note(runtime.execution_info.task_id, "looks")
+        return {"log": [f"{len(runtime.store.search(('done',)))} item"]}
+
+    graph = StateGraph(Log)
+    graph.add_node("puts", puts)
+    graph.add_node("looks", looks)
+    graph.add_edge(START, "puts")
+    graph.add_edge("puts", "looks")
+    return graph
+
+
 STORIES = (
     Story("parallel", _parallel, (begin(),), {"log": ["in", "a", "b", "c", "late", "join5:41"], "total": 141}),
     Story(
@@ -390,14 +414,14 @@ STORIES = (
     ),
     Story(
         "children", _children, (begin(),), {"log": ["in", "calls:2,6,8", "other", "end3:11"], "total": 111},
-        has_children=True,
+        children=("double",),
     ),
     Story(
         "asking_child",
         _asking_child,
         (begin("interrupted"), Action(lambda _: Command(resume="ok"))),
         {"log": ["in", "2:ok", "end2:1"], "total": 101},
-        has_children=True,
+        children=("prepare", "ask"),
     ),
     Story(
         "subgraph",
@@ -406,5 +430,6 @@ STORIES = (
         {"log": ["in", "beside", "first", "second", "asked:ok", "end5:31"], "total": 131},
         has_subgraph=True,
     ),
+    Story("storing", _storing, (begin(),), {"log": ["in", "puts", "1 item"], "total": 1}, needs_store=True),
 )  # fmt: skip
 BY_NAME = {story.name: story for story in STORIES}

@@ -1,0 +1,82 @@
+"""A process that forks one child for each case: real processes, real SIGKILL, without starting Python each time.
+
+Reads one JSON object per line, answers with one. The child arms its failpoints, opens the database and goes on with
+the story. The zygote itself never opens a database and has no threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from clew import _failpoints
+from clew.checkpoint.sqlite import SqliteSaver
+from clew.store.sqlite import SqliteStore
+from tests.faults.caller import THREAD, Caller
+from tests.faults.ledger import Ledger
+from tests.faults.stories import BY_NAME
+
+SECONDS = 30
+
+
+def main() -> None:
+    for line in sys.stdin:
+        case = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            os._exit(guarded(case))
+        _, status = os.waitpid(child, 0)
+        print(json.dumps({"exit": os.waitstatus_to_exitcode(status), "pid": child}), flush=True)
+
+
+def guarded(case: dict[str, Any]) -> int:
+    """Run a case as a process would; what it raised goes to a file beside the database."""
+    signal.alarm(SECONDS)  # a child that hangs dies by SIGALRM
+    try:
+        run(case)
+        return 0
+    except BaseException:
+        Path(case["ledger"] + ".error").write_text(traceback.format_exc())
+        return 1
+
+
+def run(case: dict[str, Any]) -> None:
+    if case.get("record"):
+        passed = record()
+    else:
+        _failpoints.configure(case.get("failpoints", ""))
+        passed = None
+    with contextlib.ExitStack() as stack:
+        saver = stack.enter_context(SqliteSaver.from_conn_string(case["database"], synchronous=case["synchronous"]))
+        store = stack.enter_context(SqliteStore.from_conn_string(case["store"])) if "store" in case else None
+        ledger = Ledger(case["ledger"])
+        if "prune" in case:
+            saver.prune([THREAD], keep_last=case["prune"])
+        else:
+            Caller(BY_NAME[case["story"]], saver, ledger, case["durability"], case["is_async"], store).tell()
+    if passed is not None:
+        Path(case["record"]).write_text(json.dumps(passed))
+
+
+def record() -> Counter[str]:
+    """Count the failpoints that are passed instead of acting at one."""
+    passed: Counter[str] = Counter()
+
+    def count(name: str) -> None:
+        passed[name] += 1
+
+    _failpoints.hit = count
+    _failpoints.armed = lambda: True
+    return passed
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        main()
