@@ -55,7 +55,7 @@ class Node:
 
     `channels`: the name of one channel (its value is the input) or several (a dict is). `mapper` coerces that to the
     node's input schema. A node runs when one of its `triggers` was updated. `error_handler` names the node that runs
-    when this one has failed for good. `reads_error`: the body is an error handler's.
+    when this one has failed for good.
     """
 
     name: str

@@ -29,7 +29,6 @@ class Request:
     has_cache: bool = False
     checkpoint_id: str | None = None
     from_ns: str | None = None
-    is_replay: bool = False
     owner: str = ""
     answers: Mapping[str, Any] = field(default_factory=dict[str, Any])
     origins: Mapping[str, str] = field(default_factory=dict[str, str])

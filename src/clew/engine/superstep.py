@@ -302,7 +302,7 @@ class Superstep:
                     case fx.Failed(task) | fx.Interrupted(task) | fx.Cancelled(task):
                         self.running.discard(task)
                     case _:
-                        pass
+                        assert_never(event)
             if finished and is_saving:
                 yield fx.SaveWrites([self._kept(task) for task in finished])
             for task in finished:

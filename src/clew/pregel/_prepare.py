@@ -346,11 +346,9 @@ def _address_nested(graph: Pregel, request: Request, scope: RunScope, parent: Ta
         request.checkpoint_id = origins.get(from_ns)
 
 
-def show_function(
-    prepared: Prepared, put: Callable[[Any], None], parent: TaskScope | None
-) -> Callable[[str, Any, int], None]:
+def show_function(prepared: Prepared, put: Callable[[Any], None]) -> Callable[[str, Any, int], None]:
     """What the driver calls for what the engine emits: shape it for this run's reader and for the run around it."""
-    scope, shaper = prepared.scope, prepared.shaper
+    scope, shaper, parent = prepared.scope, prepared.shaper, prepared.parent
     ns = tuple(scope.ns.split(NS_SEP)) if scope.ns else ()
     own = shaper.wanted
     above = parent.run if parent is not None and parent.run.nested_modes else None

@@ -355,7 +355,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
             self.program, prepared.scope, prepared.saving, _show_nothing, limit=prepared.limit
         )  # fmt: skip
         if prepared.parent is not None and prepared.parent.run.nested_modes:
-            driver.show = show_function(prepared, driver.output.append, prepared.parent)
+            driver.show = show_function(prepared, driver.output.append)
         self._connect(prepared, driver, None)
         trace = self._start_trace(prepared)
         steps = driver.drive(run(self.program, prepared.request))
@@ -374,7 +374,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
 
         driver = AsyncDriver(self.program, prepared.scope, prepared.saving, _show_nothing, limit=prepared.limit)
         if prepared.parent is not None and prepared.parent.run.nested_modes:
-            driver.show = show_function(prepared, driver.output.append, prepared.parent)
+            driver.show = show_function(prepared, driver.output.append)
         self._connect(prepared, driver, None)
         trace = await self._astart_trace(prepared)
         try:
@@ -391,7 +391,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
         driver = SyncDriver(
             self.program, prepared.scope, prepared.saving, _show_nothing, is_live=prepared.is_live, limit=prepared.limit
         )
-        driver.show = show_function(prepared, driver.output.append, prepared.parent)
+        driver.show = show_function(prepared, driver.output.append)
         self._connect(prepared, driver, options)
         trace: Any = None
         try:
@@ -412,7 +412,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
         driver = AsyncDriver(
             self.program, prepared.scope, prepared.saving, _show_nothing, is_live=prepared.is_live, limit=prepared.limit
         )
-        driver.show = show_function(prepared, driver.output.append, prepared.parent)
+        driver.show = show_function(prepared, driver.output.append)
         self._connect(prepared, driver, options)
         trace: Any = None
         outcome: Outcome | None = None
