@@ -258,6 +258,23 @@ def test_an_open_connection_to_memory_is_used_itself() -> None:
     connection.close()
 
 
+@pytest.mark.parametrize("name", [":memory:", "", "file::memory:", "file:shared?mode=memory&cache=shared"])
+def test_a_database_in_memory_has_many_names(name: str) -> None:
+    with SqliteSaver.from_conn_string(name) as saver:
+        run = Run(saver, "t")
+        run.state["n"] = 1
+        run.commit()
+        asyncio.run(saver.arun(run.cursor.save_writes([])))
+        assert load(saver, "t").values == {"n": 1}  # type: ignore[union-attr] - it was just stored
+
+
+def test_a_path_may_be_a_path_object(tmp_path: Path) -> None:
+    filled(tmp_path / "threads.db")
+    saver = SqliteSaver(tmp_path / "threads.db")
+    assert len(saver.threads()) == 3
+    saver.close()
+
+
 def test_a_connection_bound_to_a_thread_says_so() -> None:
     connection = sqlite3.connect(":memory:")
     saver = SqliteSaver(connection)

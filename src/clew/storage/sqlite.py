@@ -43,7 +43,7 @@ class SqliteTables:
         if synchronous not in ("FULL", "NORMAL"):
             raise ValueError(f"synchronous is {synchronous!r}, not 'FULL' or 'NORMAL'")
         self.path = path
-        self.is_shared = connection is not None or path in (":memory:", "")
+        self.is_shared = connection is not None or not path or ":memory:" in path or "mode=memory" in path
         self._given = connection
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout

@@ -29,8 +29,17 @@ class Worker:
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                    self._thread.start()
+                    self._start()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is shutting down, or there are too many threads: do it here
+            self._signal.clear()
+            self._drain()
+        else:
+            self._thread = thread
 
     def _run(self) -> None:
         while True:
@@ -39,6 +48,8 @@ class Worker:
                 self._drain()
                 continue
             with self._lock:
+                # First leave, then look: whoever wakes this thread sets the signal first and then looks for a thread.
+                self._thread = None
                 if not self._signal.is_set():
-                    self._thread = None
                     return
+                self._thread = threading.current_thread()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import os
 import sqlite3
 import weakref
 from collections import deque
@@ -38,7 +39,7 @@ class SqliteSaver(CheckpointSaver):
 
     def __init__(
         self,
-        conn: sqlite3.Connection | str,
+        conn: sqlite3.Connection | str | os.PathLike[str],
         *,
         serde: Codec | None = None,
         synchronous: Synchronous = "FULL",
@@ -220,9 +221,11 @@ def _flush_at_exit() -> None:
         queue.close(_CLOSE_SECONDS)
 
 
-def _tables(conn: sqlite3.Connection | str, synchronous: Synchronous, busy_timeout: float) -> SqliteTables:
-    if isinstance(conn, str):
-        return SqliteTables(conn, synchronous=synchronous, busy_timeout=busy_timeout)
+def _tables(
+    conn: sqlite3.Connection | str | os.PathLike[str], synchronous: Synchronous, busy_timeout: float
+) -> SqliteTables:
+    if not isinstance(conn, sqlite3.Connection):
+        return SqliteTables(os.fspath(conn), synchronous=synchronous, busy_timeout=busy_timeout)
     path = next((row[2] for row in conn.execute("pragma database_list") if row[1] == "main"), "")
     given = None if path else conn
     return SqliteTables(path or ":memory:", synchronous=synchronous, busy_timeout=busy_timeout, connection=given)

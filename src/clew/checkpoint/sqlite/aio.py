@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import AsyncGenerator
 from typing import Any, Self, TypeVar
@@ -26,8 +27,9 @@ class AsyncSqliteSaver(SqliteSaver):
     _foreign: Any = None  # an aiosqlite connection whose file is not known yet
 
     def __init__(self, conn: Any, **settings: Any) -> None:
-        is_own = isinstance(conn, str | sqlite3.Connection)
-        super().__init__(conn if is_own else "", **settings)
+        is_own = isinstance(conn, str | os.PathLike | sqlite3.Connection)
+        own: Any = conn if is_own else ""
+        super().__init__(own, **settings)
         if not is_own:
             self.conn = conn
             self._foreign = conn
