@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from clew.checkpoint.memory import InMemorySaver
+from clew.checkpoint.sqlite import SqliteSaver
 from clew.errors import CheckpointNotFoundError
 from tests.storage.kit import Run, history, load, write
 
@@ -132,3 +137,39 @@ def test_pending_writes_of_an_old_branch_stay_with_it(saver: Any) -> None:
     assert old is not None
     assert [task.writes for task in old.pending] == [[("__interrupt__", "question")]]
     assert load(saver, "t").pending == []
+
+
+def wander(saver: Any, rnd: random.Random) -> None:
+    """Runs from anywhere, with a subgraph that remembers: against a model of who may know what."""
+    known: dict[str, list[int]] = {}  # root checkpoint -> what the subgraph remembered when it was committed
+    since: list[int] = []  # what the subgraph has remembered under the newest root checkpoint
+    head: str | None = None
+    for number in range(rnd.randrange(3, 25)):
+        at = rnd.choice(sorted(known)) if known and rnd.random() < 0.4 else None
+        run = Run(saver, "t", at=at)
+        stands_on_head = at in (None, head)
+        memory = (known.get(head or "", []) + since) if stands_on_head else list(known[at or ""])
+        child = Run(saver, "t", "child", session=run.session)
+        assert child.state.get("memory", []) == memory
+        commits = rnd.random() < 0.8
+        if rnd.random() < 0.5:
+            saver.run(run.cursor.claim())
+        for turn in range(rnd.randrange(3)):
+            child.state.setdefault("memory", []).append(100 * number + turn)
+            memory.append(100 * number + turn)
+            child.commit()
+            if stands_on_head:
+                since.append(memory[-1])
+        if commits:
+            run.state["n"] = number
+            head = run.commit()
+            known[head], since = list(memory), []
+    assert saver.verify("t").problems == []
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_a_subgraph_remembers_exactly_what_its_root_lived_through(seed: int) -> None:
+    wander(InMemorySaver(), random.Random(seed))
+    with SqliteSaver.from_conn_string(":memory:") as saver:
+        wander(saver, random.Random(seed))

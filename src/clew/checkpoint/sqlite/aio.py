@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import AsyncGenerator
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from clew.checkpoint.sqlite._saver import SqliteSaver
 from clew.errors import StorageError
@@ -28,7 +28,7 @@ class AsyncSqliteSaver(SqliteSaver):
 
     def __init__(self, conn: Any, **settings: Any) -> None:
         is_own = isinstance(conn, str | os.PathLike | sqlite3.Connection)
-        own: Any = conn if is_own else ""
+        own = cast(Any, conn) if is_own else ""
         super().__init__(own, **settings)
         if not is_own:
             self.conn = conn
