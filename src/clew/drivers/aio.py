@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future as ThreadFuture
@@ -79,6 +80,7 @@ class AsyncDriver:
     async def drive(self, engine: Steps[Outcome]) -> AsyncGenerator[Any, None]:
         """Run the engine to its end, yielding what is to be seen, and last of all the `Outcome`."""
         self.engine = engine = watched(engine)
+        has_ended = False
         output = self.output
         reply: Any = None
         error: BaseException | None = None
@@ -87,6 +89,7 @@ class AsyncDriver:
                 try:
                     effect = engine.send(reply) if error is None else engine.throw(error)
                 except StopIteration as stop:
+                    has_ended = True
                     while output:
                         yield output.popleft()
                     yield stop.value
@@ -110,10 +113,13 @@ class AsyncDriver:
                     yield output.popleft()
         finally:
             await self._close(engine)
+            if not has_ended:
+                await self._settle()
 
     async def finish(self, engine: Steps[Outcome]) -> Outcome:
         """Run the engine to its end with nobody watching."""
         self.engine = engine = watched(engine)
+        has_ended = False
         reply: Any = None
         error: BaseException | None = None
         try:
@@ -121,6 +127,7 @@ class AsyncDriver:
                 try:
                     effect = engine.send(reply) if error is None else engine.throw(error)
                 except StopIteration as stop:
+                    has_ended = True
                     return stop.value
                 reply = error = None
                 try:
@@ -134,6 +141,19 @@ class AsyncDriver:
                     error = raised
         finally:
             await self._close(engine)
+            if not has_ended:
+                await self._settle()
+
+    async def _settle(self) -> None:
+        """A run that was stopped early, or by an error of the engine: what it has done is saved all the same."""
+        if self.saving is None or self.scope.ns:
+            return
+        is_closed = isinstance(sys.exception(), GeneratorExit)
+        try:
+            await self._flush(self.saving.flush(fx.Flush(is_final=True, is_failed=True)))
+        except Exception:
+            if is_closed:  # else the error that stopped the run is on its way, and is the one to see
+                raise
 
     async def _close(self, engine: Steps[Outcome]) -> None:
         self.queue.clear()
@@ -207,9 +227,9 @@ class AsyncDriver:
                 await self.scope.saver.aflush(self.scope.session)
 
     async def _look_up(self, effect: fx.LookUp) -> dict[str, Any]:
-        keyed = {(t.cache_key.ns, t.cache_key.key): t.id for t in effect.tasks if t.cache_key is not None}
-        found = await self.scope.cache.aget(tuple(keyed))
-        return {keyed[key]: writes for key, writes in found.items()}
+        keyed = {t.id: (t.cache_key.ns, t.cache_key.key) for t in effect.tasks if t.cache_key is not None}
+        found = await self.scope.cache.aget(tuple(dict.fromkeys(keyed.values())))
+        return {id: found[key] for id, key in keyed.items() if key in found}
 
     # -- running nodes ---------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ Invariant: only one thread drives the engine at a time.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
@@ -84,6 +85,7 @@ class SyncDriver:
     def drive(self, engine: Steps[Outcome]) -> Generator[Any, None, Outcome]:
         """Run the engine to its end, yielding what is to be seen; the outcome is the generator's return value."""
         self.engine = engine = watched(engine)
+        has_ended = False
         output = self.output
         reply: Any = None
         error: BaseException | None = None
@@ -92,6 +94,7 @@ class SyncDriver:
                 try:
                     effect = engine.send(reply) if error is None else engine.throw(error)
                 except StopIteration as stop:
+                    has_ended = True
                     while output:
                         yield output.popleft()
                     return stop.value
@@ -112,6 +115,20 @@ class SyncDriver:
                     yield output.popleft()
         finally:
             self._close(engine)
+            if not has_ended:
+                self._settle()
+
+    def _settle(self) -> None:
+        """A run that was stopped early, or by an error of the engine: what it has done is saved all the same."""
+        if self.saving is None or self.scope.ns:
+            return
+        is_closed = isinstance(sys.exception(), GeneratorExit)
+        try:
+            for plan in self.saving.flush(fx.Flush(is_final=True, is_failed=True)):
+                self._save(plan)
+        except Exception:
+            if is_closed:  # else the error that stopped the run is on its way, and is the one to see
+                raise
 
     def _close(self, engine: Steps[Outcome]) -> None:
         """Whoever reads has gone away, or the run has ended: nothing may go on running."""
@@ -176,8 +193,9 @@ class SyncDriver:
         return plan.reply
 
     def _look_up(self, effect: fx.LookUp) -> dict[str, Any]:
-        keyed = {(t.cache_key.ns, t.cache_key.key): t.id for t in effect.tasks if t.cache_key is not None}
-        return {keyed[key]: writes for key, writes in self.scope.cache.get(tuple(keyed)).items()}
+        keyed = {t.id: (t.cache_key.ns, t.cache_key.key) for t in effect.tasks if t.cache_key is not None}
+        found = self.scope.cache.get(tuple(dict.fromkeys(keyed.values())))
+        return {id: found[key] for id, key in keyed.items() if key in found}
 
     # -- running nodes ---------------------------------------------------------------------------------------------
 

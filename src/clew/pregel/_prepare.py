@@ -355,7 +355,7 @@ def show_function(prepared: Prepared, put: Callable[[Any], None]) -> Callable[[s
 
     def deliver(mode: str, data: Any) -> None:
         if mode in own:
-            put(shaper.chunk(ns, mode, data))
+            shaper.show(put, ns, mode, data)
         if above is not None and mode in above.nested_modes and above.emit is not None:
             above.emit(ns, mode, data)
 
@@ -388,7 +388,7 @@ def _show_messages(
     own = scope.message_handlers[0] if "messages" in shaper.wanted else None
 
     def show(at: tuple[str, ...], part: tuple[Any, dict[str, Any]]) -> None:
-        put(shaper.chunk(at, "messages", part))
+        shaper.show(put, at, "messages", part)
 
     for handler in scope.message_handlers:
         handler.finish_node(metadata, writes, show if handler is own else None)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from clew.constants import INTERRUPT
+from clew.types import GraphOutput
 
 ENGINE_MODES = frozenset(("values", "updates", "checkpoints", "tasks", "messages"))
 KNOWN_MODES = ENGINE_MODES | {"debug", "custom"}
@@ -51,10 +52,15 @@ class Shaper:
         """All modes that are streamed or printed."""
         return self.modes | self.prints
 
-    def chunk(self, ns: tuple[str, ...], mode: str, data: Any) -> Any:
-        """One chunk in the caller's form."""
+    def show(self, put: Callable[[Any], None], ns: tuple[str, ...], mode: str, data: Any) -> None:
+        """Print and put a chunk of a mode that is wanted, as the caller asked."""
         if mode in self.prints:
             print((*([ns] if ns else []), mode, data))
+        if mode in self.modes:
+            put(self.chunk(ns, mode, data))
+
+    def chunk(self, ns: tuple[str, ...], mode: str, data: Any) -> Any:
+        """One chunk in the caller's form."""
         if self.is_v2:
             return self._part(ns, mode, data)
         if self.is_single:
@@ -72,6 +78,16 @@ class Shaper:
             part["data"] = self.output_mapper(data) if self.output_mapper is not None and not ns else data
             part["interrupts"] = interrupts
         return part
+
+
+def last_value(chunks: Sequence[Any], version: str) -> Any:
+    """What `invoke` gives of a run's "values" chunks: the last one, with every question that was asked."""
+    if not chunks:
+        return None
+    if version == "v2":
+        return GraphOutput(chunks[-1]["data"], tuple(q for chunk in chunks for q in chunk["interrupts"]))
+    questions = [q for chunk in chunks if isinstance(chunk, dict) for q in chunk.get(INTERRUPT, ())]
+    return {**chunks[-1], INTERRUPT: questions} if questions else chunks[-1]
 
 
 def debug_event(mode: str, payload: Any, step: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from clew.engine.state import read
 from clew.errors import GraphInterrupt
 from clew.pregel._config import Config, as_names, merged
 from clew.pregel._prepare import Options, Prepared, prepare, show_function
+from clew.pregel._stream import last_value
 from clew.pregel._threads import ThreadMethods
 from clew.types import Checkpointer, GraphOutput, Send, ensure_valid_checkpointer
 from clew.warnings import ClewDeprecationWarning
@@ -191,7 +192,8 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
             is_quiet=stream_mode == "values" and not print_mode,
         )  # fmt: skip
         if not options.is_quiet:
-            return list(self._stream(input, config, options))
+            chunks = list(self._stream(input, config, options))
+            return last_value(chunks, version) if stream_mode == "values" else chunks
         prepared = prepare(self, input, config, options)
         try:
             outcome = self._drive(prepared)
@@ -222,7 +224,8 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
             is_quiet=stream_mode == "values" and not print_mode,
         )  # fmt: skip
         if not options.is_quiet:
-            return [chunk async for chunk in self._astream(input, config, options)]
+            chunks = [chunk async for chunk in self._astream(input, config, options)]
+            return last_value(chunks, version) if stream_mode == "values" else chunks
         prepared = prepare(self, input, config, options)
         try:
             outcome = await self._adrive(prepared)
@@ -450,7 +453,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
 
         def emit(at: tuple[str, ...], mode: str, data: Any) -> None:
             if mode in own and (with_subgraphs or at == ns):
-                driver.put_live(shaper.chunk(at, mode, data))
+                shaper.show(driver.put_live, at, mode, data)
             if above is not None and mode in above_modes and above.emit is not None:
                 above.emit(at, mode, data)
 
@@ -459,7 +462,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
         scope.nested_modes = (own if with_subgraphs else frozenset()) | above_modes
         if "messages" in own:
             handler = _langchain.messages_handler(
-                lambda at, data: driver.put_live(shaper.chunk(at, "messages", data)),
+                lambda at, data: shaper.show(driver.put_live, at, "messages", data),
                 subgraphs=with_subgraphs,
                 parent_ns=ns,
                 watch_nodes=False,
