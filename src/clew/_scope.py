@@ -18,6 +18,10 @@ from clew.runtime import ExecutionInfo, RunControl, Runtime, ServerInfo, no_hear
 Emit = Callable[[tuple[str, ...], str, Any], None]
 
 
+Chain = tuple[tuple[str, str], ...]
+"""The tasks a nested run is inside of, outermost first: (checkpoint id, task id) of each."""
+
+
 class RunScope:
     """One run: what it was given, and what nested graphs inherit from it.
 
@@ -27,9 +31,9 @@ class RunScope:
     """
 
     __slots__ = (
-        "cache", "config", "context", "control", "durability", "emit", "has_custom", "has_langchain", "lock",
+        "cache", "chain", "config", "context", "control", "durability", "emit", "has_custom", "has_langchain", "lock",
         "message_handlers", "name", "nested_modes", "ns", "origins", "parents", "run_id", "saver",
-        "server_info", "session", "store", "task_metadata", "thread_id", "trace", "unsaved_reason",
+        "server_info", "session", "stateful", "store", "task_metadata", "thread_id", "trace", "unsaved_reason",
     )  # fmt: skip
 
     def __init__(self, *, name: str, config: Mapping[str, Any], ns: str = "") -> None:
@@ -57,6 +61,8 @@ class RunScope:
         self.trace: Any = None
         self.message_handlers: list[Any] = []
         self.lock = threading.Lock()
+        self.chain: Chain = ()
+        self.stateful: dict[str, Chain] = {}
 
 
 class TaskScope:

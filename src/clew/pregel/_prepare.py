@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from clew import _langchain
-from clew._scope import RunScope, TaskScope, current
+from clew._scope import Chain, RunScope, TaskScope, current
 from clew.constants import CONFIG_KEY_STRICT_RESUME, CONFIG_KEY_TASK_ID, INTERRUPT, NS_SEP
 from clew.drivers.saving import Saving
 from clew.engine.request import Request
@@ -198,16 +198,18 @@ class _Nested:
         self.active: list[Any] = []
 
 
-_active_stateful: dict[tuple[int, str], str] = {}
-
-
 def _enter_stateful(graph: Pregel, scope: RunScope, parent: TaskScope, stable: str) -> Callable[[], None]:
-    """Reserve the namespace of a stateful subgraph for the time of this call."""
+    """Reserve the namespace of a stateful subgraph for the time of this call.
+
+    Refused when the call overlaps with another of the same subgraph in the node, and when another task of the same
+    superstep has used the namespace: whose memory came first would depend on which was faster.
+    """
     scope.ns = _numbered(parent, stable)
     nested: _Nested = parent.subgraphs
-    key = (id(parent.run.session), scope.ns)
+    chain = (*parent.run.chain, (parent.task.checkpoint_id, parent.task.id))
+    used = parent.run.stateful
     with parent.run.lock:
-        if graph in nested.active or key in _active_stateful:
+        if graph in nested.active or _is_beside(used.get(scope.ns, ()), chain):
             raise _overlap(graph, parent)
         if nested.active:
             warnings.warn(
@@ -218,15 +220,24 @@ def _enter_stateful(graph: Pregel, scope: RunScope, parent: TaskScope, stable: s
                 stacklevel=_outside(),
             )
         nested.active.append(graph)
-        _active_stateful[key] = parent.task.name
+        used[scope.ns] = chain
 
     def release() -> None:
         with parent.run.lock:
             if graph in nested.active:
                 nested.active.remove(graph)
-            _active_stateful.pop(key, None)
 
     return release
+
+
+def _is_beside(one: Chain, other: Chain) -> bool:
+    """Whether two calls belong to different tasks of one superstep, at the level where they part."""
+    for (checkpoint, task), (other_checkpoint, other_task) in zip(one, other, strict=False):
+        if checkpoint != other_checkpoint:
+            return False
+        if task != other_task:
+            return True
+    return False
 
 
 def _overlap(graph: Pregel, parent: TaskScope) -> SubgraphOverlapError:
@@ -264,6 +275,8 @@ def _surround(
         if "messages" in above.nested_modes:
             scope.message_handlers = above.message_handlers
         scope.parents = {**above.parents, above.ns: parent.task.checkpoint_id}
+        scope.chain = (*above.chain, (parent.task.checkpoint_id, parent.task.id))
+        scope.stateful, scope.lock = above.stateful, above.lock
         scope.origins = above.origins
 
 

@@ -76,7 +76,8 @@ class LogCursor:
     def commit(self, step: Step, *, claim: bool = False, checkpoint_id: str | None = None) -> Committed[None]:
         """Encode `step` as the child of where the cursor stands, and move there."""
         session, before, parent = self._session, self._state, self._position
-        starts_branch = parent is None or parent != self._tip
+        # A fork of the newest step leaves its line too: what subgraphs did under that step is not the fork's past.
+        starts_branch = parent is None or parent != self._tip or step.metadata.get("source") == "fork"
         branch, seq = self._next_position(starts_branch=starts_branch)
         in_full = starts_branch or session.saver.wants_keyframe(before, seq)
         after, record = encode.encode_step(before, step, session.codec, in_full=in_full)
@@ -248,6 +249,9 @@ class LogCursor:
                 lineage = self._session.lineage
                 if lineage is not None and lineage[0][0] == position[0]:
                     self._session.lineage = (position, *lineage[1:])
+                elif lineage is not None:  # a fork of the newest step
+                    left_branch, left_seq = lineage[0]
+                    self._session.lineage = (position, (left_branch, left_seq - 1), *lineage[1:])
 
     def _stand_on_nothing(self) -> None:
         head = self._head
