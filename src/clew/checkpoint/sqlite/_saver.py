@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextlib
 import os
@@ -10,7 +9,7 @@ import sqlite3
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from clew.checkpoint._face import CheckpointSaver
 from clew.serde import Codec, TypeRegistry
@@ -20,6 +19,9 @@ from clew.storage.session import LogSession
 from clew.storage.sqlite import SqliteTables, Synchronous
 from clew.storage.worker import Worker
 from clew.storage.writer import Job, WriteQueue
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -160,6 +162,8 @@ class SqliteSaver(CheckpointSaver):
 
     async def _posted(self, op: LogOp[Any]) -> Job:
         """Hand a write to the writer thread; it is carried out even if the caller stops waiting."""
+        import asyncio  # late, for start-up time: whoever awaits this has loaded it
+
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Job] = loop.create_future()
         self._writes.post(Job(op, lambda job: _wake(loop, future, job)))
@@ -167,6 +171,8 @@ class SqliteSaver(CheckpointSaver):
 
     async def _on_reader(self, work: Callable[[], T]) -> T:
         """Run `work` on the reader thread."""
+        import asyncio  # late, for start-up time: whoever awaits this has loaded it
+
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
