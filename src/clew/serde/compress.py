@@ -47,6 +47,11 @@ def pack(record: bytes) -> bytes:
         body = _contexts.compress(record)
         if len(body) < len(record):
             return _sealed(VERSION | _ZSTD, body)
+    return seal(record)
+
+
+def seal(record: bytes) -> bytes:
+    """The envelope of `record` as it is."""
     return _sealed(VERSION, record)
 
 

@@ -20,10 +20,11 @@ from clew.storage.history import read_history
 from clew.storage.loaded import Loaded, saved
 from clew.storage.log import Expected, Head, NewStep, Place, Position, StepRow
 from clew.storage.operation import LogOp
+from clew.storage.plain import STATE_LIMIT, pack_plain
 from clew.storage.query import Steps
 from clew.storage.records import Spills, pack_step, pack_task
 from clew.storage.session import Claim, LogSession
-from clew.storage.state import EMPTY, State
+from clew.storage.state import EMPTY, Recent, State
 
 
 class LogCursor:
@@ -39,7 +40,7 @@ class LogCursor:
         self._line: int | None = None
         self._has_line = False  # the head row was loaded, or an operation that makes it was built
         self._position: Position | None = None  # where the cursor stands; None: on the empty state
-        self._state: State = EMPTY
+        self._state: State | Recent = EMPTY
 
     # Reading
 
@@ -80,8 +81,13 @@ class LogCursor:
         starts_branch = parent is None or parent != self._tip or step.metadata.get("source") == "fork"
         branch, seq = self._next_position(starts_branch=starts_branch)
         in_full = starts_branch or session.saver.wants_keyframe(before, seq)
-        after, record = encode.encode_step(before, step, session.codec, in_full=in_full)
-        body, _, spills = pack_step(record)
+        body = None if in_full or before.size > STATE_LIMIT else pack_plain(step)
+        spills: Spills = {}
+        if body is not None:
+            after = Recent(before, body)
+        else:
+            after, record = encode.encode_step(before.full(), step, session.codec, in_full=in_full)
+            body, _, spills = pack_step(record)
         claiming = self._take_claim(branch if starts_branch else None)
         root = None if self.ns == "" else session.root
         after.id = id = session.new_id() if checkpoint_id is None else id_bytes(checkpoint_id)
@@ -237,7 +243,7 @@ class LogCursor:
             return self._top_branch, 1
         return self._top_branch + 1, 1
 
-    def _stand_on(self, state: State, position: Position | None) -> None:
+    def _stand_on(self, state: State | Recent, position: Position | None) -> None:
         self._state = state
         self._position = position
         if position is not None:
@@ -322,7 +328,7 @@ class LogCursor:
             size=sum(len(body) for _, body in tasks),
         )
 
-    def _remember(self, state: State, position: Position) -> None:
+    def _remember(self, state: State | Recent, position: Position) -> None:
         line = self._session.root_line if self.ns == "" else self._line
         if line is not None:
             self._session.saver.heads.put(self._place, line, position, state)

@@ -16,7 +16,7 @@ from clew.storage.loaded import Loaded
 from clew.storage.log import Head, Place, Position, StepRow
 from clew.storage.query import Steps
 from clew.storage.records import TaskRecord
-from clew.storage.state import State
+from clew.storage.state import Recent, State
 
 
 class Heads:
@@ -26,7 +26,7 @@ class Heads:
         self._limit = limit
         self._size = 0
         self._lock = threading.Lock()
-        self._entries: OrderedDict[Place, tuple[int, Position, State]] = OrderedDict()
+        self._entries: OrderedDict[Place, tuple[int, Position, State | Recent, int]] = OrderedDict()
 
     def get(self, place: Place, line: int, position: Position, id: bytes | None) -> State | None:
         """The state of the step at `position`, if it is the one cached and has this id."""
@@ -35,27 +35,28 @@ class Heads:
             if entry is None or entry[0] != line or entry[1] != position or entry[2].id != id:
                 return None
             self._entries.move_to_end(place)
-            return entry[2]
+            state = entry[2]
+        return state.full()
 
-    def put(self, place: Place, line: int, position: Position, state: State) -> None:
+    def put(self, place: Place, line: int, position: Position, state: State | Recent) -> None:
         """Keep the state of the newest step of a namespace."""
         weight = _weight(state)
         with self._lock:
             old = self._entries.get(place)
             if old is not None:
-                weight -= _weight(old[2])
+                self._size -= old[3]
                 self._entries.move_to_end(place)
-            self._entries[place] = (line, position, state)
+            self._entries[place] = (line, position, state, weight)
             self._size += weight
             while self._size > self._limit and self._entries:
                 _, dropped = self._entries.popitem(last=False)
-                self._size -= _weight(dropped[2])
+                self._size -= dropped[3]
 
     def drop(self, tenant: str, thread: str) -> None:
         """Forget a thread."""
         with self._lock:
             for place in [known for known in self._entries if (known.tenant, known.thread) == (tenant, thread)]:
-                self._size -= _weight(self._entries.pop(place)[2])
+                self._size -= self._entries.pop(place)[3]
 
 
 def read_state(heads: Heads, place: Place, head: Head, position: Position, row: StepRow | None = None) -> Steps[State]:
@@ -110,5 +111,5 @@ def _consumed(place: Place, line: int, position: Position) -> Steps[list[list[Ta
     return consumed
 
 
-def _weight(state: State) -> int:
-    return 2 * state.size + 2000  # bytes, with what Python's objects add
+def _weight(state: State | Recent) -> int:
+    return 2 * state.size + state.since + 2000  # bytes, with what Python's objects add

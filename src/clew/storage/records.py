@@ -18,8 +18,9 @@ import ormsgpack
 
 from clew.errors import CorruptRecordError
 from clew.serde.compress import pack, unpack
-from clew.storage.delta import leaves
-from clew.storage.values import Delta
+from clew.storage.delta import full, leaves
+from clew.storage.plain import PLAIN, PlainStep, plain_metadata, plain_step
+from clew.storage.values import Delta, encode_full
 
 SPILL_FROM = 32 * 1024  # bytes; leaves of this size or more are kept once per thread
 Spills = dict[bytes, bytes]  # content hash -> content
@@ -55,7 +56,7 @@ class StepRecord:
     metadata: Delta | None
     writes: list[TaskRecord]
     owner: bytes
-    state_hash: int
+    state_hash: int | None  # None: not stored
     extra: dict[str, Any] | None = None
     spills: list[bytes] = field(default_factory=list)
 
@@ -95,6 +96,8 @@ def unpack_step(body: bytes, spilled: Mapping[bytes, bytes] | None = None) -> St
     """
     try:
         values, fields = ormsgpack.unpackb(b"\x92" + unpack(body))
+        if values is None:
+            return _plain_record(plain_step(fields))
         deltas, gone, metadata = values
         versions, seen, updated, writes, owner, state_hash, extra, spills = fields
     except (ValueError, TypeError) as error:
@@ -106,6 +109,23 @@ def unpack_step(body: bytes, spilled: Mapping[bytes, bytes] | None = None) -> St
             _restore(delta, contents)
     return StepRecord(
         deltas, gone, versions, seen, updated, metadata, tasks, owner, state_hash, extra, [] if spilled else spills
+    )
+
+
+def _plain_record(step: PlainStep) -> StepRecord:
+    return StepRecord(
+        {name: encode_full(value, PLAIN) for name, value in step.values.items()},
+        step.gone,
+        step.versions,
+        step.seen,
+        step.updated,
+        full(plain_metadata(step.metadata)),
+        [
+            TaskRecord(*task, [encode_full(value, PLAIN) for value in values])
+            for task, values in zip(step.tasks, step.written, strict=True)
+        ],
+        step.owner,
+        None,
     )
 
 

@@ -10,7 +10,7 @@ from clew.storage.cursor import LogCursor
 from clew.storage.heads import Heads
 from clew.storage.operation import LogOp
 from clew.storage.session import LogSession
-from clew.storage.state import State
+from clew.storage.state import Recent, State
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class LogSaver:
             codec = self._codecs[types] = Codec(self.types.extended(types) if types else self.types)
         return codec
 
-    def wants_keyframe(self, state: State, seq: int) -> bool:
+    def wants_keyframe(self, state: State | Recent, seq: int) -> bool:
         """Whether the step at `seq`, the one after `state`, should be written in full."""
         if seq - state.key_seq >= self._keyframe_chain:
             return True

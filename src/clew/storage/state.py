@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clew.storage.delta import apply, full
+from clew.storage.plain import PLAIN, PlainStep, plain_metadata, unpack_plain
 from clew.storage.records import StepRecord
-from clew.storage.values import Delta, Value, state_hash
+from clew.storage.values import Delta, Value, encode_value, state_hash
 
 _MASK = (1 << 64) - 1
 
@@ -34,6 +35,74 @@ class State:
     since: int = 0
     size: int = 0
     hash: int = 0
+
+    def full(self) -> State:
+        """The state itself; see `Recent.full`."""
+        return self
+
+
+class Recent:
+    """The state after a plain step, worked out when somebody asks for it. `size` is that of the last one that was."""
+
+    __slots__ = ("_before", "_body", "_state", "created_at", "id", "key_seq", "since", "size")
+
+    def __init__(self, before: State | Recent, body: bytes) -> None:
+        self._before: State | Recent | None = before
+        self._body = body
+        self._state: State | None = None
+        self.id: bytes | None = None
+        self.created_at = 0
+        self.key_seq = 0
+        self.since = 0
+        self.size = before.size
+
+    def full(self) -> State:
+        """The state; safe to ask for on several threads."""
+        steps: list[PlainStep] = []
+        node: State | Recent = self
+        while isinstance(node, Recent):
+            before, known = node._before, node._state  # in this order: `_before` goes when `_state` has come
+            if known is None:
+                assert before is not None, "a state that is not known has one before it"
+                steps.append(unpack_plain(node._body))
+                node = before
+            else:
+                node = known
+        if not steps:
+            return node
+        state = self._state = self._after(node, steps[::-1])
+        self._before = None
+        self.size = state.size
+        return state
+
+    def _after(self, base: State, steps: Sequence[PlainStep]) -> State:
+        new: dict[str, Any] = {}
+        versions, seen, values = dict(base.versions), dict(base.seen), dict(base.values)
+        for step in steps:
+            new.update(step.values)
+            for name in step.gone:
+                new.pop(name, None)
+                values.pop(name, None)
+            versions.update(step.versions)
+            seen.update(step.seen)
+        for name, value in new.items():
+            values[name] = encode_value(value, PLAIN, values.get(name))
+        last = steps[-1]
+        return State(
+            values,
+            versions,
+            seen,
+            plain_metadata(last.metadata, base.metadata),
+            last.updated,
+            last.owner,
+            None,
+            self.id,
+            self.created_at,
+            self.key_seq,
+            self.since,
+            sum(value.size for value in values.values()),
+            state_hash(values),
+        )
 
 
 EMPTY = State()
@@ -92,12 +161,12 @@ class Replay:
             key_seq=key_seq,
             since=self._since,
             size=sum(value.size for value in self.values.values()),
-            hash=record.state_hash,
+            hash=state_hash(self.values) if record.state_hash is None else record.state_hash,
         )
 
     def is_intact(self) -> bool:
         """Whether the values are those whose fingerprint was stored."""
-        return self._record is not None and state_hash(self.values) == self._record.state_hash
+        return self._record is not None and self._record.state_hash in (None, state_hash(self.values))
 
 
 def moved_hash(hash: int, name: str, old: Value | None, new: Value | None) -> int:
