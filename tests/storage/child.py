@@ -6,8 +6,8 @@ import os
 import sys
 
 from clew.checkpoint.sqlite import SqliteSaver
-from clew.errors import ThreadConflictError
-from tests.storage.kit import Run, write
+from clew.errors import StorageError, ThreadConflictError
+from tests.storage.kit import Run, history, write
 
 
 def say(text: str) -> None:
@@ -64,5 +64,24 @@ def leave(path: str) -> None:
         run.submit()
 
 
+def fork(path: str) -> None:
+    """Use a saver on both sides of a fork."""
+    saver = SqliteSaver(path)
+    run = Run(saver, "t")
+    run.commit([])
+    pid = os.fork()
+    if pid == 0:
+        try:
+            Run(saver, "t")
+        except StorageError as error:
+            say(str(error))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    run.commit([])
+    say(f"the parent has {len(history(saver, 't'))}")
+
+
 if __name__ == "__main__":
-    {"crash": crash, "compete": compete, "setup": setup, "leave": leave, "prune": prune}[sys.argv[1]](*sys.argv[2:])
+    {"crash": crash, "compete": compete, "setup": setup, "leave": leave, "prune": prune, "fork": fork}[sys.argv[1]](
+        *sys.argv[2:]
+    )

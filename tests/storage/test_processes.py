@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from clew.checkpoint.sqlite import SqliteSaver
-from clew.errors import StorageError
 from tests.storage.kit import Run, history, load
 
 ROOT = Path(__file__).parents[2]
@@ -140,20 +139,9 @@ def test_a_process_that_ends_writes_what_it_submitted(tmp_path: Path) -> None:
 
 
 def test_a_forked_child_cannot_use_its_parents_saver(tmp_path: Path) -> None:
-    saver = SqliteSaver(str(tmp_path / "threads.db"))
-    Run(saver, "t").commit([])
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            Run(saver, "t")
-        except StorageError as error:
-            os.write(writer, str(error).encode())
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
-    os.close(writer)
-    with os.fdopen(reader) as said:
-        assert "was opened in another process" in said.read()
-    assert len(history(saver, "t")) == 1
-    saver.close()
+    child = start("fork", str(tmp_path / "threads.db"))
+    said = child.communicate(timeout=60)[0].splitlines()
+
+    assert child.returncode == 0
+    assert said[0].endswith("threads.db' was opened in another process")
+    assert said[1:] == ["the parent has 2"]
