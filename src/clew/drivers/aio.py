@@ -395,7 +395,7 @@ class AsyncDriver:
             item = self.inbox.popleft()
             if type(item) is Output:
                 self.output.append(item.data)
-            else:
+            elif item is not _STOP:  # left over when the helper ended by itself
                 events.append(item)
         return events
 
@@ -418,7 +418,11 @@ class AsyncDriver:
         finally:
             self.inline = None
         if self.helper is not None:
-            await self._take_over()
+            try:
+                await self._take_over()
+            except BaseException:
+                self._put(event)  # the engine hears of the error first
+                raise
         return event
 
     def _put(self, item: Any) -> None:
@@ -456,7 +460,7 @@ class AsyncDriver:
         return call.future
 
     def _accept(self, call: Call) -> None:
-        if self.is_closed:
+        if self.is_closed or (self.helper is not None and self.helper.done()):
             _refuse(call.future)
             return
         self.running_calls.add(call.future)

@@ -281,7 +281,11 @@ class SyncDriver:
             event = self._attempt(task)
             self.inline = None
             if self.helper is not None:
-                self._take_over()
+                try:
+                    self._take_over()
+                except BaseException:
+                    self.inbox.put(event)  # the engine hears of the error first
+                    raise
             return [event]
         remaining = None
         if timeout is not None and self.deadline is not None:
@@ -295,7 +299,7 @@ class SyncDriver:
         while True:
             if type(first) is Output:
                 self.output.append(first.data)
-            else:
+            elif first is not _STOP:  # left over when the helper ended by itself
                 events.append(first)
             if self.inbox.empty():
                 return events
@@ -321,6 +325,9 @@ class SyncDriver:
         future: Future[Any] = Future()
         call.future = future
         with self.lock:
+            if self.pump_error is not None:
+                _refuse(future)
+                return future
             self.running_calls.add(future)
             if self.inline is not None and self.helper is None:
                 self.helper = threading.Thread(target=self._pump, name="clew-engine", daemon=True)
@@ -331,7 +338,7 @@ class SyncDriver:
     def _resolve(self, effect: fx.Resolve) -> None:
         future: Future[Any] = effect.call.future
         self.running_calls.discard(future)
-        if not future.set_running_or_notify_cancel():
+        if future.done() or not future.set_running_or_notify_cancel():
             return
         if effect.error is not None:
             future.set_exception(effect.error)
@@ -352,9 +359,11 @@ class SyncDriver:
                 while type(effect) is not fx.Wait:
                     effect = self.engine.send(self._perform(effect))
         except BaseException as error:
-            self.pump_error = error
-            for future in list(self.running_calls):
-                if future.set_running_or_notify_cancel():
+            with self.lock:
+                self.pump_error = error
+                calls = list(self.running_calls)
+            for future in calls:
+                if not future.done():
                     future.set_exception(error)
 
     def _take_over(self) -> None:

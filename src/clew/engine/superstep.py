@@ -33,8 +33,8 @@ class Superstep:
     """
 
     __slots__ = (
-        "children", "error", "has_cache", "is_alone", "metadata", "modes", "outputs", "parked", "pending", "place",
-        "program", "running", "taken", "tasks",
+        "calls", "children", "error", "has_cache", "is_alone", "metadata", "modes", "outputs", "parked", "pending",
+        "place", "program", "running", "taken", "tasks",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,7 @@ class Superstep:
         self.outputs = outputs
         self.is_alone = len(tasks) == 1
         self.running: set[Task] = set()
+        self.calls: set[fx.Call] = set()  # of child tasks, not answered yet
         self.children: dict[str, Task] = {}
         self.parked: dict[str, Sequence[Interrupt]] = {}  # by task id
         self.error: BaseException | None = None
@@ -128,10 +129,10 @@ class Superstep:
     def _take(self, events: Sequence[fx.Event]) -> Steps[None]:
         """Handle what has been reported; finished tasks of one batch are saved together."""
         finished: list[fx.Finished] = []
+        self._note(events)
         for event in events:
             match event:
                 case fx.Finished():
-                    self.running.discard(event.task)
                     finished.append(event)
                 case fx.Interrupted():
                     yield from self._park(event)
@@ -140,7 +141,7 @@ class Superstep:
                 case fx.Called():
                     yield from self._call(event.call)
                 case fx.Cancelled():
-                    self.running.discard(event.task)
+                    pass
                 case fx.TimedOut():
                     self.error = self.error or StepTimeoutError(
                         f"superstep {self._step()} took longer than the step timeout of {self.program.step_timeout}s",
@@ -150,6 +151,25 @@ class Superstep:
                     assert_never(event)
         if finished:
             yield from self._finish(finished)
+
+    def _note(self, events: Sequence[fx.Event]) -> None:
+        """Before anything that may raise: which tasks have ended, and which calls wait for an answer."""
+        for event in events:
+            match event:
+                case fx.Finished() | fx.Failed() | fx.Interrupted() | fx.Cancelled():
+                    self.running.discard(event.task)
+                case fx.Called(call):
+                    self.calls.add(call)
+                case fx.TimedOut():
+                    pass
+                case _:
+                    assert_never(event)
+
+    def _answer(self, call: fx.Call, value: Any = None, error: BaseException | None = None) -> Steps[None]:
+        """Answer a call, once."""
+        if call in self.calls:
+            self.calls.discard(call)
+            yield fx.Resolve(call, value, error)
 
     def _step(self) -> int:
         return next(iter(self.tasks.values())).step
@@ -164,7 +184,7 @@ class Superstep:
             if task.cache_key is not None and self.has_cache:
                 yield fx.Remember(task)
             if task.call is not None:
-                yield fx.Resolve(task.call, _returned(event.writes))
+                yield from self._answer(task.call, _returned(event.writes))
             if self.modes and not (self.is_alone and task.call is None):
                 yield from self._show_end(task, event.writes or _NOTHING)
 
@@ -186,12 +206,11 @@ class Superstep:
 
     def _park(self, event: fx.Interrupted) -> Steps[None]:
         task = event.task
-        self.running.discard(task)
         writes: list[Write] = [(INTERRUPT, list(event.interrupts))]
         writes += [write for write in self.pending.get(task.id, ()) if write[0] == RESUME]
         yield fx.SaveWrites([_stored(task, writes)])
         if task.call is not None:
-            yield fx.Resolve(task.call, error=GraphInterrupt(event.interrupts))
+            yield from self._answer(task.call, error=GraphInterrupt(event.interrupts))
             return
         self.parked[task.id] = event.interrupts
         if "updates" in self.modes:
@@ -219,17 +238,17 @@ class Superstep:
                 if task.attempt < policy.max_attempts and self.error is None:
                     interval = policy.interval(task.attempt)
                     task.attempt += 1
+                    self.running.add(task)
                     yield fx.Start([task], interval, policy.jitter)
                     return
                 break
-        self.running.discard(task)
         if isinstance(error, ParentCommand):
             self.error = self.error or error
             return
         has_handler = task.node.error_handler is not None and task.error is None and not is_refused
         if task.call is not None:
             yield fx.SaveWrites([self._failed(task, error)])
-            yield fx.Resolve(task.call, error=error)
+            yield from self._answer(task.call, error=error)
         elif has_handler and isinstance(error, Exception):
             yield from self._handle(task, error)
             return
@@ -264,14 +283,14 @@ class Superstep:
         self.children[task.id] = task
         stored = self.pending.get(task.id, ())
         if output_of(stored):
-            yield fx.Resolve(call, _returned(stored))
+            yield from self._answer(call, _returned(stored))
             return
         if self.has_cache and task.cache_key is not None:
             found: Mapping[str, Sequence[Write]] = yield fx.LookUp([task])
             if task.id in found:
                 task.writes, task.is_cached = found[task.id], True
                 yield fx.SaveWrites([_stored(task, found[task.id])])
-                yield fx.Resolve(call, _returned(found[task.id]))
+                yield from self._answer(call, _returned(found[task.id]))
                 yield from self._show_end(task, found[task.id])
                 return
         news = answered(task.ns, stored, call.parent.inside)
@@ -285,29 +304,37 @@ class Superstep:
         yield from self._start([task])
 
     def _stop(self, *, is_saving: bool) -> Steps[None]:
-        """Cancel what runs and wait for its end; what still finished is saved, so that it is not repeated."""
+        """Cancel what runs and wait for its end; what still finished is saved, so that it is not repeated.
+
+        Whoever waits for a child task is answered, whatever became of it: otherwise the caller could not end.
+        """
         yield fx.Cancel()
+        reason = self.error or RuntimeError("the run has been stopped")
+        if not is_saving:
+            for call in list(self.calls):
+                yield from self._answer(call, error=reason)
         while self.running:
-            finished: list[Task] = []
-            for event in (yield fx.Wait()):
+            events: Sequence[fx.Event] = yield fx.Wait()
+            self._note(events)
+            finished = [event.task for event in events if isinstance(event, fx.Finished)]
+            for event in events:
                 match event:
                     case fx.Finished(task, writes):
-                        self.running.discard(task)
                         task.writes = writes or _NOTHING
-                        finished.append(task)
                     case fx.Called(call):
-                        yield fx.Resolve(call, error=self.error or RuntimeError("the run has been stopped"))
+                        yield from self._answer(call, error=reason)
+                    case fx.Failed(task) | fx.Interrupted(task) | fx.Cancelled(task):
+                        if task.call is not None:
+                            yield from self._answer(task.call, error=reason)
                     case fx.TimedOut():
                         pass
-                    case fx.Failed(task) | fx.Interrupted(task) | fx.Cancelled(task):
-                        self.running.discard(task)
                     case _:
                         assert_never(event)
             if finished and is_saving:
                 yield fx.SaveWrites([self._kept(task) for task in finished])
             for task in finished:
                 if task.call is not None:
-                    yield fx.Resolve(task.call, _returned(task.writes or ()))
+                    yield from self._answer(task.call, _returned(task.writes or ()))
 
     def show_reused(self, task: Task) -> Steps[None]:
         """Show a task whose writes were stored by an earlier run."""

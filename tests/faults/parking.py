@@ -1,0 +1,87 @@
+"""Runs that stand still in the middle, as a process that was suspended does, and wake up when the world has moved on.
+
+A run stands at one effect, on whatever thread drives it, until it is released. Nothing is unwound in between: its
+session, its cursors and its nodes are as they were.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from clew import _failpoints
+
+SECONDS = 20
+
+
+@dataclass
+class Parking:
+    """Stops the run that passes the `number`-th effect failpoint; later runs pass freely."""
+
+    number: int
+    at: str = ""
+    passed: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    is_parked: threading.Event = field(default_factory=threading.Event)
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def hit(self, name: str) -> None:
+        if not name.startswith("effect.") or self.at:
+            return
+        with self.lock:
+            self.passed += 1
+            if self.passed != self.number:
+                return
+            self.at = name
+        self.is_parked.set()
+        assert self.gate.wait(SECONDS), "nobody released the run"
+
+
+@contextmanager
+def failpoints(hit: Callable[[str], None]) -> Iterator[None]:
+    """Call `hit` at every failpoint of this process."""
+    before = _failpoints.hit, _failpoints.armed
+    _failpoints.hit, _failpoints.armed = hit, lambda: True
+    try:
+        yield
+    finally:
+        _failpoints.hit, _failpoints.armed = before
+
+
+@dataclass
+class Background:
+    """Work on a thread of its own, and how it ended."""
+
+    work: Callable[[], Any]
+    result: Any = None
+    error: BaseException | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def start(self) -> Background:
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+        return self
+
+    def _run(self) -> None:
+        try:
+            self.result = self.work()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.ended.set()
+
+    def join(self) -> Background:
+        self.thread.join(SECONDS)
+        assert not self.thread.is_alive(), "the run hangs"
+        return self
+
+
+def first_of(*events: threading.Event) -> None:
+    """Wait until one of the events is set."""
+    changed = threading.Event()
+    for event in events:
+        threading.Thread(target=lambda event=event: (event.wait(SECONDS), changed.set()), daemon=True).start()
+    assert changed.wait(SECONDS), "nothing happened"
