@@ -103,6 +103,24 @@ def test_after_a_failure_the_later_writes_of_that_session_are_not_run(sqlite: Sq
     assert sqlite.verify("a").problems == []
 
 
+def test_an_interrupted_process_can_go_on_with_its_saver(saver: Any) -> None:
+    run = Run(saver, "t")
+    run.state["n"] = 0
+    run.commit(claim=True)
+
+    def interrupted() -> Steps[None]:
+        yield Query("head_add", ("", "z", "", 1))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        saver.run(LogOp(saver.session("z"), interrupted, kind="commit"))
+
+    run.state["n"] = 1
+    run.commit()
+    assert [saved.values["n"] for saved in history(saver, "t")] == [1, 0]
+    assert saver.run(saver.session("z").cursor().load()) is None
+
+
 @pytest.mark.parametrize("point", ["commit.before", "commit.statement", "commit.uncommitted", "pending.statement"])
 def test_a_write_that_fails_in_the_middle_changes_nothing(saver: Any, failpoints: Any, point: str) -> None:
     run = Run(saver, "t")

@@ -318,6 +318,23 @@ def test_a_path_may_be_a_path_object(tmp_path: Path) -> None:
     saver.close()
 
 
+def test_a_transaction_of_ones_own_is_not_taken_over() -> None:
+    connection = sqlite3.connect(":memory:")
+    saver = SqliteSaver(connection)
+    run = Run(saver, "t")
+    connection.execute("create table mine (n)")
+    connection.execute("begin")
+    connection.execute("insert into mine values (1)")
+
+    with pytest.raises(StorageError, match="has a transaction open that is not the saver's"):
+        run.commit([])
+
+    connection.execute("commit")
+    assert connection.execute("select n from mine").fetchall() == [(1,)]
+    Run(saver, "t").commit([])
+    connection.close()
+
+
 def test_a_connection_bound_to_a_thread_says_so() -> None:
     connection = sqlite3.connect(":memory:")
     saver = SqliteSaver(connection)

@@ -65,11 +65,12 @@ class SqliteTables:
             with self._typed_errors():
                 if connection.in_transaction:  # on a shared connection, inside a write
                     return drive(steps(), answer)
-                connection.execute("begin")
                 try:
+                    connection.execute("begin")
                     return drive(steps(), answer)
                 finally:
-                    connection.execute("rollback")
+                    if connection.in_transaction:
+                        connection.execute("rollback")
 
     def write(self, steps: Callable[[], Steps[T]]) -> T:
         """Run a rule as one transaction."""
@@ -134,8 +135,13 @@ class SqliteTables:
     @contextlib.contextmanager
     def _transaction(self, connection: sqlite3.Connection) -> Generator[Callable[[str, tuple[Any, ...]], list[Row]]]:
         with self._typed_errors():
-            connection.execute("begin immediate")
+            if connection.in_transaction and connection is self._given:
+                raise StorageError(
+                    f"the connection to database {self.path!r} has a transaction open that is not the saver's",
+                    hint="commit it before the saver is used",
+                )
             try:
+                connection.execute("begin immediate")
                 yield self._answers(connection)
                 connection.execute("commit")
             except BaseException:
