@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clew.errors import ThreadConflictError
 from clew.types import Interrupt
 from tests.faults.ledger import Ledger, LedgerWorld
 from tests.faults.stories import Action, Story
@@ -88,3 +89,23 @@ class Caller:
         if mode == "values" and "__interrupt__" in data:
             return "interrupted"
         return status
+
+
+class Racer(Caller):
+    """A caller who shares the thread with others, and gives every one of its inputs until the thread has it."""
+
+    def race(self, names: Sequence[str], *, retries: bool) -> None:
+        """Give each name as input, noting what came of every try."""
+        for name in names:
+            while not self.has(name):
+                try:
+                    self.run({"log": [name], "total": 1})
+                    outcome = "won"
+                except ThreadConflictError:
+                    outcome = "lost"
+                self.ledger.add("raced", name=name, outcome=outcome)
+                if not retries:
+                    return
+
+    def has(self, name: str) -> bool:
+        return name in self.graph.get_state(CONFIG).values.get("log", [])

@@ -42,15 +42,24 @@ class Harness:
 
     def run(self, **case: Any) -> int:
         """Run one process to its end, or to its death; gives its exit code."""
+        self.start(**case)
+        return self.wait()
+
+    def start(self, **case: Any) -> None:
+        """Start a process; `wait` for it before the next one."""
         if self.process is None:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.zygote"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 text=True,
             )  # fmt: skip
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(case) + "\n")
         self.process.stdin.flush()
+
+    def wait(self) -> int:
+        """The exit code of the process that was started."""
+        assert self.process is not None
+        assert self.process.stdout is not None
         return json.loads(self.process.stdout.readline())["exit"]
 
     def close(self) -> None:

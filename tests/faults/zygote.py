@@ -19,7 +19,7 @@ from typing import Any
 from clew import _failpoints
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.store.sqlite import SqliteStore
-from tests.faults.caller import THREAD, Caller
+from tests.faults.caller import THREAD, Caller, Racer
 from tests.faults.ledger import Ledger
 from tests.faults.stories import BY_NAME
 
@@ -59,6 +59,9 @@ def run(case: dict[str, Any]) -> None:
         ledger = Ledger(case["ledger"])
         if "prune" in case:
             saver.prune([THREAD], keep_last=case["prune"])
+        elif "updates" in case:
+            racer = Racer(BY_NAME[case["story"]], saver, ledger, case["durability"], case["is_async"])
+            racer.race(case["updates"], retries=case["retries"])
         else:
             Caller(BY_NAME[case["story"]], saver, ledger, case["durability"], case["is_async"], store).tell()
     if passed is not None:
