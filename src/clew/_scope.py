@@ -7,7 +7,7 @@ find their parent here and nowhere else.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -89,7 +89,7 @@ class TaskScope:
         return self.task.ns
 
     @property
-    def resume(self) -> list[Any]:
+    def resume(self) -> Sequence[Any]:
         """Answers to the task's questions, in order."""
         return self.task.resume
 

@@ -109,7 +109,8 @@ def _pulled(program: Program, state: State, place: Place, step: int, name: str, 
             given = node.mapper(given)
     return Task(
         id, name, (PULL, name), task_ns(ns, id), (0, name), node, given, node.triggers, step, place.stop,
-        cache_key=_cache_key(program, node, given) if has_input else None, timeout=node.timeout,
+        cache_key=_cache_key(program, node, given) if has_input and (node.cache or program.cache) else None,
+        timeout=node.timeout,
         retry=node.retry or program.retry, previous=_previous(state), checkpoint_id=state.checkpoint_id, state=state,
     )  # fmt: skip
 

@@ -55,7 +55,7 @@ def make_step(
 ) -> Step:
     """The checkpoint of `state`, ready to be saved."""
     if not request.has_saver:
-        return _UNSAVED
+        return UNSAVED
     if program.untracked:
         written = [_tracked(program, task) for task in written]
     return Step(
@@ -71,7 +71,7 @@ def make_step(
     )
 
 
-_UNSAVED = Step({}, {}, {}, {}, ())
+UNSAVED = Step({}, {}, {}, {}, ())
 
 
 def _tracked(program: Program, task: TaskWrites) -> TaskWrites:

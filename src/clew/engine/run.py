@@ -23,13 +23,13 @@ from clew.engine.project import (
     snapshot_tasks,
     task_event,
 )
-from clew.engine.request import Request, make_step
+from clew.engine.request import UNSAVED, Request, make_step
 from clew.engine.resume import given_answers
 from clew.engine.state import State, read
 from clew.engine.superstep import Steps, Superstep
 from clew.engine.task import Task, in_order, path_text
-from clew.errors import ErrorCode, GraphDrained, GraphRecursionError
-from clew.protocols import TaskWrites
+from clew.errors import ErrorCode, GraphDrained, GraphRecursionError, InvalidUpdateError, ParentCommand
+from clew.protocols import Step, TaskWrites
 from clew.types import All, Interrupt
 
 _EMPTY: Mapping[str, Sequence[Write]] = {}
@@ -60,8 +60,6 @@ class _Run:
 
     __slots__ = (
         "entry",
-        "has_shown",
-        "ids",
         "metadata",
         "parent_id",
         "pending",
@@ -109,10 +107,13 @@ class _Run:
             yield from superstep.run()
             if superstep.error is not None:
                 yield fx.Flush(is_final=True, is_failed=True)
-                return Outcome("failed", self.state, error=superstep.error)
+                return Outcome("failed", self.state, error=_outermost(superstep.error, self.program, request))
             if superstep.parked:
                 return (yield from self._suspend(superstep))
-            yield from self._advance(superstep)
+            stamp: fx.Stamp = yield fx.Commit(self._advance(superstep))
+            self.state.checkpoint_id = stamp.checkpoint_id
+            if request.modes:
+                yield from self._show(superstep)
             if request.after and self._stops(request.after, tasks):
                 if "checkpoints" in request.modes and request.has_saver:
                     tasks = plan(self.program, self.state, self.place)
@@ -146,8 +147,8 @@ class _Run:
             self.entry.offered = []
         return superstep
 
-    def _advance(self, superstep: Superstep) -> Steps[None]:
-        """Apply the superstep's writes, commit, and show what was held back until it was durable."""
+    def _advance(self, superstep: Superstep) -> Step:
+        """Apply the superstep's writes and move to the state this makes; gives the step that is to be saved."""
         tasks = superstep.tasks
         ordered: Sequence[Task] = list(tasks.values())
         if len(ordered) > 1:
@@ -155,22 +156,31 @@ class _Run:
         applied = apply(self.program, self.state, ordered)
         state = applied.state
         state.step += 1
-        written = [self._written(task) for task in ordered] if self.request.has_saver else []
-        if NULL_TASK_ID in self.pending:
-            written.append(TaskWrites(NULL_TASK_ID, self.pending[NULL_TASK_ID]))
-        metadata = {"source": "loop", "step": state.step, "parents": self.request.parents, **self.request.metadata}
         ran = applied.ran
         if self.entry.has_passed:
             ran = [*ran, INTERRUPT]
             self.entry.has_passed = False
-        yield from self._commit(applied.changed, ran, state, metadata, written)
+        made = UNSAVED
+        if self.request.has_saver:
+            written = [self._written(task) for task in ordered]
+            if NULL_TASK_ID in self.pending:
+                written.append(TaskWrites(NULL_TASK_ID, self.pending[NULL_TASK_ID]))
+            request = self.request
+            self.metadata = {"source": "loop", "step": state.step, "parents": request.parents, **request.metadata}
+            made = make_step(self.program, state, applied.changed, ran, self.metadata, written, request)
+        self.parent_id = self.state.checkpoint_id
+        self.state = state
         self.pending = _EMPTY
+        return made
+
+    def _show(self, superstep: Superstep) -> Steps[None]:
+        """Show what was held back until the superstep was durable."""
         yield from superstep.show_alone()
         if "values" in self.request.modes:
-            outputs = self.request.outputs
+            outputs, updated = self.request.outputs, self.state.updated
             names = (outputs,) if isinstance(outputs, str) else outputs
-            if state.updated and not state.updated.isdisjoint(names):
-                yield fx.Emit("values", read(state.channels, outputs))
+            if updated and not updated.isdisjoint(names):
+                yield fx.Emit("values", read(self.state.channels, outputs))
 
     def _written(self, task: Task) -> TaskWrites:
         """What the step consumes of a task; the questions it had asked stay visible in history."""
@@ -178,20 +188,6 @@ class _Run:
         if self.pending:
             writes = [*(write for write in self.pending.get(task.id, ()) if write[0] == INTERRUPT), *writes]
         return TaskWrites(task.id, writes, path_text(task.path[:3]), task.name)
-
-    def _commit(
-        self,
-        changed: set[str],
-        ran: Sequence[str],
-        state: State,
-        metadata: dict[str, Any],
-        written: Sequence[TaskWrites],
-    ) -> Steps[None]:
-        stamp: fx.Stamp = yield fx.Commit(make_step(self.program, state, changed, ran, metadata, written, self.request))
-        self.parent_id = self.state.checkpoint_id
-        state.checkpoint_id = stamp.checkpoint_id
-        self.state = state
-        self.metadata = metadata
 
     def _stops(self, nodes: All | Sequence[str], tasks: Mapping[str, Task]) -> bool:
         """Whether a breakpoint is hit: a channel moved since the last stop, and one of the nodes runs now."""
@@ -249,6 +245,16 @@ def _show_reused(superstep: Superstep) -> Steps[None]:
         if task.writes is not None and task.writes[0][0] != ERROR:
             task.is_cached = True
             yield from superstep.show_reused(task)
+
+
+def _outermost(error: BaseException, program: Program, request: Request) -> BaseException:
+    """What a run fails with; a command for a parent ends here when there is none."""
+    if not isinstance(error, ParentCommand) or request.owner:
+        return error
+    return InvalidUpdateError(
+        f"there is no parent graph of {program.name!r} to send a command to: {error.args[0]!r}",
+        hint="Command.PARENT is for graphs that run inside of a node; leave `graph` out for this graph",
+    )
 
 
 def _out_of_steps(request: Request) -> GraphRecursionError:

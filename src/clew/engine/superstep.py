@@ -293,7 +293,7 @@ class Superstep:
                 yield from self._answer(call, _returned(found[task.id]))
                 yield from self._show_end(task, found[task.id])
                 return
-        news = answered(task.ns, stored, call.parent.inside)
+        news = answered(task.ns, stored, call.parent.inside or {})
         if news is not None:
             yield fx.SaveWrites([_stored(task, news)])
             self.pending = {**self.pending, task.id: news}

@@ -6,8 +6,8 @@ continued after a crash finds the writes of the tasks that had finished.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import xxhash
@@ -42,8 +42,8 @@ class Task:
     triggers: Sequence[str]
     step: int
     stop: int
-    resume: list[Any] = field(default_factory=list)
-    inside: dict[str, Any] = field(default_factory=dict)
+    resume: Sequence[Any] = ()
+    inside: Mapping[str, Any] | None = None
     origin: Origin | None = None
     writes: Sequence[Write] | None = None
     attempt: int = 1

@@ -320,7 +320,7 @@ def _request(
         request.is_strict = bool(given.get(CONFIG_KEY_STRICT_RESUME))
     else:
         request.owner = parent.task.id
-        request.answers = parent.task.inside
+        request.answers = parent.task.inside or {}
         _address_nested(graph, request, scope, parent)
     return request
 
