@@ -202,6 +202,7 @@ def test_a_run_goes_on_while_its_thread_is_pruned(saver: Any) -> None:
     [
         ({"strategy": "keep_oldest"}, "strategy is 'keep_oldest', not 'keep_latest' or 'delete'"),
         ({"keep_last": 0}, "keep_last is 0; the newest checkpoint always stays"),
+        ({"older_than": datetime(2026, 1, 1)}, "older_than is a time without a time zone"),
     ],
 )
 def test_policies_that_make_no_sense_are_refused(saver: Any, arguments: Any, message: str) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
+from clew.checkpoint._tuples import checkpoint_tuple, config_of, matches
 from clew.checkpoint.base import (
     WRITES_IDX_MAP,
     BaseCheckpointSaver,
@@ -20,11 +20,11 @@ from clew.checkpoint.base import (
     get_checkpoint_id,
     get_checkpoint_metadata,
 )
-from clew.ids import id_bytes, id_text
+from clew.ids import id_bytes
 from clew.ids import thread_id as check_thread_id
 from clew.protocols import HistoryQuery
 from clew.serde import Codec
-from clew.storage import direct, encode, loaded, upkeep, verify
+from clew.storage import direct, upkeep, verify
 from clew.storage.history import read_history
 from clew.storage.loaded import Loaded
 from clew.storage.log import Place
@@ -279,7 +279,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
                 if only is None:
                     found += yield from read_history(place, query, codec.decode)
                 elif (one := (yield from direct.get_checkpoint(self.heads, place, only))) is not None:
-                    if _matches(one, query, codec):
+                    if matches(one, query, codec):
                         found.append(one)
             found.sort(key=lambda one: one.id, reverse=True)
             return found if limit is None else found[: max(limit, 0)]
@@ -309,9 +309,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
             new_versions=dict(new_versions),
             extra={"v": checkpoint["v"], "ts": checkpoint["ts"]},
         )
-        stored: RunnableConfig = {
-            "configurable": {"thread_id": place.thread, "checkpoint_ns": place.ns, "checkpoint_id": checkpoint["id"]}
-        }
+        stored = config_of(place, checkpoint["id"])
         return self._op(
             place.thread,
             lambda: direct.put_checkpoint(self.heads, place, new, codec),
@@ -369,7 +367,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
             return [self._delete_op(thread_id) for thread_id in thread_ids]
         if strategy != "keep_latest":
             raise ValueError(f"strategy is {strategy!r}, not 'keep_latest' or 'delete'")
-        keep = _keep_policy(keep_last, older_than)
+        keep = upkeep.keep_policy(keep_last, older_than)
 
         def op(thread: str) -> LogOp[None]:
             return self._op(thread, lambda: upkeep.prune_thread(self.tenant, thread, keep), kind="prune")
@@ -390,62 +388,6 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
 
     async def _afreed(self) -> None:
         self._freed()
-
-
-def checkpoint_tuple(found: Loaded, decode: Callable[[bytes], Any]) -> CheckpointTuple:
-    """A checkpoint as this face shows it."""
-    state, place = found.state, found.place
-    extra = state.extra or {}
-    parent = extra.get("parent") if found.parent_id is None else id_text(found.parent_id)
-    checkpoint = Checkpoint(
-        v=extra.get("v", 4),
-        id=id_text(found.id),
-        ts=extra.get("ts") or encode.timestamp(state.created_at),
-        channel_values=loaded.values(found, decode),
-        channel_versions=dict(state.versions),
-        versions_seen={node: dict(versions) for node, versions in state.seen.items()},
-        updated_channels=None if state.updated is None else [*state.updated],
-    )
-    writes = [
-        (task.task_id, channel, value)
-        for task in (encode.decode_task(record, decode) for record in found.pending)
-        for channel, value in task.writes
-    ]
-    return CheckpointTuple(
-        config=_config(place, id_text(found.id)),
-        checkpoint=checkpoint,
-        metadata=cast(CheckpointMetadata, loaded.metadata(found, decode)),
-        parent_config=None if parent is None else _config(place, parent),
-        pending_writes=writes,
-    )
-
-
-def _config(place: Place, checkpoint_id: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": place.thread, "checkpoint_ns": place.ns, "checkpoint_id": checkpoint_id}}
-
-
-def _matches(found: Loaded, query: HistoryQuery, codec: Codec) -> bool:
-    if query.before is not None and found.id >= id_bytes(query.before):
-        return False
-    metadata = loaded.metadata(found, codec.decode)
-    return all(metadata.get(key) == value for key, value in query.filter.items())
-
-
-def _keep_policy(keep_last: int | None, older_than: timedelta | datetime | None) -> upkeep.Keep:
-    policies: list[upkeep.Keep] = []
-    if keep_last is not None:
-        if keep_last < 1:
-            raise ValueError(f"keep_last is {keep_last}; the newest checkpoint always stays, so it is at least 1")
-        policies.append(upkeep.keep_newest(keep_last))
-    match older_than:
-        case timedelta():
-            policies.append(upkeep.keep_since(time.time_ns() // 1000 - older_than // timedelta(microseconds=1)))
-        case datetime():
-            since = older_than - datetime(1970, 1, 1, tzinfo=UTC)  # a naive time is a TypeError: it names no moment
-            policies.append(upkeep.keep_since(since // timedelta(microseconds=1)))
-        case None:
-            pass
-    return upkeep.keep_both(policies) if policies else upkeep.keep_newest(1)
 
 
 def _thread_names(tenant: str) -> Steps[list[str]]:

@@ -6,8 +6,10 @@ steps that build on it are pointed at it, in the transaction that makes the hole
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from clew import _failpoints
@@ -192,6 +194,26 @@ def keep_both(policies: Iterable[Keep]) -> Keep:
         return kept
 
     return keep
+
+
+def keep_policy(keep_last: int | None, older_than: timedelta | datetime | None) -> Keep:
+    """The policy of `prune`: keep that many, drop what is older than a time or a duration; with neither, keep one."""
+    policies: list[Keep] = []
+    if keep_last is not None:
+        if keep_last < 1:
+            raise ValueError(f"keep_last is {keep_last}; the newest checkpoint always stays, so it is at least 1")
+        policies.append(keep_newest(keep_last))
+    match older_than:
+        case timedelta():
+            policies.append(keep_since(time.time_ns() // 1000 - older_than // timedelta(microseconds=1)))
+        case datetime():
+            if older_than.tzinfo is None:
+                raise ValueError("older_than is a time without a time zone, which names no moment")
+            since = older_than - datetime(1970, 1, 1, tzinfo=UTC)
+            policies.append(keep_since(since // timedelta(microseconds=1)))
+        case None:
+            pass
+    return keep_both(policies) if policies else keep_newest(1)
 
 
 def _close_holes(place: Place, line: int, branch: list[StepKey], kept: set[Position]) -> Steps[None]:
