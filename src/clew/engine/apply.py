@@ -67,6 +67,9 @@ def apply(program: Program, state: State, tasks: Sequence[Written]) -> Applied:
             is_changed = channel.update(values)
         except InvalidUpdateError as error:
             raise _located(error, name, tasks, state.step + 1) from None
+        except Exception as error:  # of the user's reducer
+            error.add_note(f"in the reducer of channel {name!r}, superstep {state.step + 1}, {_by(name, tasks)}")
+            raise
         channels[name] = channel
         if is_changed:
             if program.validate is not None and channel.is_available():
@@ -165,6 +168,9 @@ def _notify(
 
 def _located(error: ClewError, channel: str, tasks: Sequence[Written], step: int) -> InvalidUpdateError:
     """The same error, saying which nodes wrote and in which superstep."""
+    return InvalidUpdateError(f"{error} (superstep {step}, {_by(channel, tasks)})", hint=error.hint, code=error.code)
+
+
+def _by(channel: str, tasks: Sequence[Written]) -> str:
     writers = sorted({task.name for task in tasks if any(name == channel for name, _ in task.writes or ())})
-    message = f"{error} (superstep {step}, written by {', '.join(repr(name) for name in writers)})"
-    return InvalidUpdateError(message, hint=error.hint, code=error.code)
+    return f"written by {', '.join(repr(name) for name in writers)}"

@@ -97,6 +97,11 @@ class Program:
     reacts_to_consume: frozenset[str] = frozenset()
     reacts_to_finish: frozenset[str] = frozenset()
     untracked: frozenset[str] = frozenset()
+    async_only: tuple[str, ...] = ()
+
+
+def _is_async_only(node: Node) -> bool:
+    return node.body.run is None or any(branch.body.run is None for branch in node.branches)
 
 
 def lower(
@@ -143,5 +148,6 @@ def lower(
         reacts_to_empty=reacting("reacts_to_empty"),
         reacts_to_consume=reacting("reacts_to_consume"),
         reacts_to_finish=reacting("reacts_to_finish"),
+        async_only=tuple(node.name for node in nodes.values() if _is_async_only(node)),
         untracked=frozenset(key for key, channel in channels.items() if not channel.is_tracked),
     )

@@ -353,7 +353,16 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
 
     # -- how it is driven ------------------------------------------------------------------------------------------
 
+    def _check_sync(self) -> None:
+        """Refuse, before anything runs, what could not be run to its end."""
+        if self.program.async_only:
+            raise TypeError(
+                f"node {self.program.async_only[0]!r} of graph {self.name!r} is async only; use ainvoke, astream or"
+                " abatch"
+            )
+
     def _drive(self, prepared: Prepared) -> Outcome:
+        self._check_sync()
         driver = SyncDriver(
             self.program, prepared.scope, prepared.saving, _show_nothing, limit=prepared.limit
         )  # fmt: skip
@@ -390,6 +399,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
         return outcome
 
     def _stream(self, given: Any, config: Config | None, options: Options) -> Iterator[Any]:
+        self._check_sync()
         prepared = prepare(self, given, config, options)
         driver = SyncDriver(
             self.program, prepared.scope, prepared.saving, _show_nothing, is_live=prepared.is_live, limit=prepared.limit

@@ -48,7 +48,9 @@ def encode_step(before: State, step: Step, codec: Codec, *, in_full: bool) -> tu
         try:
             new = encode_value(new_values[name], codec, old)
         except SerializationError as error:
-            raise _unstorable(error, f"channel {name!r}") from error
+            for task in step.writes:
+                encode_task(task, codec)  # names the node, if one has just written what cannot be stored
+            raise _unstorable(error, f"channel {name!r}", new_values[name], codec) from error
         if new is old:
             continue
         if not in_full:
@@ -82,9 +84,8 @@ def encode_task(task: TaskWrites, codec: Codec) -> TaskRecord:
         try:
             values.append(encode_full(value, codec))
         except SerializationError as error:
-            raise _unstorable(
-                error, f"a write to channel {channel!r}" + (f" by {task.name!r}" if task.name else "")
-            ) from error
+            by = f" by {task.name!r}" if task.name else ""
+            raise _unstorable(error, f"a write to channel {channel!r}{by}", value, codec) from error
     return TaskRecord(id_bytes(task.task_id), task.path, task.name, channels, values)
 
 
@@ -136,7 +137,7 @@ def _encode_metadata(metadata: Mapping[str, Any], codec: Codec) -> dict[str, byt
     try:
         return dict(zip(metadata, codec.encode_items(list(metadata.values())), strict=True))
     except SerializationError as error:
-        raise _unstorable(error, "the checkpoint's metadata") from error
+        raise _unstorable(error, "the checkpoint's metadata", dict(metadata), codec) from error
 
 
 def _record(
@@ -172,7 +173,12 @@ def _seen(seen: Mapping[str, Mapping[str, Any]], nodes: Iterable[str]) -> dict[s
     return {node: seen[node] for node in nodes if node in seen}
 
 
-def _unstorable(error: SerializationError, where: str) -> SerializationError:
+def _unstorable(error: SerializationError, where: str, value: Any, codec: Codec) -> SerializationError:
+    """The same error, saying where the value is from; its path begins at the top of the value."""
+    try:
+        codec.encode(value)  # it was encoded in parts, whose paths begin at the part
+    except SerializationError as whole:
+        error = whole
     return SerializationError(f"{where} cannot be stored: {error}", hint=error.hint, path=error.path)
 
 
