@@ -25,7 +25,7 @@ class Parking:
     at: str = ""
     passed: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
-    is_parked: threading.Event = field(default_factory=threading.Event)
+    settled: threading.Event = field(default_factory=threading.Event)  # parked, or ended before that
     gate: threading.Event = field(default_factory=threading.Event)
 
     def hit(self, name: str) -> None:
@@ -36,7 +36,7 @@ class Parking:
             if self.passed != self.number:
                 return
             self.at = name
-        self.is_parked.set()
+        self.settled.set()
         assert self.gate.wait(SECONDS), "nobody released the run"
 
 
@@ -58,7 +58,7 @@ class Background:
     work: Callable[[], Any]
     result: Any = None
     error: BaseException | None = None
-    ended: threading.Event = field(default_factory=threading.Event)
+    settled: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> Background:
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -71,7 +71,7 @@ class Background:
         except BaseException as error:
             self.error = error
         finally:
-            self.ended.set()
+            self.settled.set()
 
     def join(self) -> Background:
         self.thread.join(SECONDS)
@@ -79,9 +79,10 @@ class Background:
         return self
 
 
-def first_of(*events: threading.Event) -> None:
-    """Wait until one of the events is set."""
-    changed = threading.Event()
-    for event in events:
-        threading.Thread(target=lambda event=event: (event.wait(SECONDS), changed.set()), daemon=True).start()
-    assert changed.wait(SECONDS), "nothing happened"
+def park(work: Callable[[], Any], number: int) -> tuple[Parking, Background]:
+    """Start `work` and wait until it stands at its `number`-th effect, or has ended."""
+    parking = Parking(number)
+    with failpoints(parking.hit):
+        run = Background(work, settled=parking.settled).start()
+        assert parking.settled.wait(SECONDS), "the run hangs"
+    return parking, run

@@ -13,7 +13,7 @@ from clew.checkpoint.memory import InMemorySaver
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.errors import ThreadConflictError
 from tests.faults.checker import stored
-from tests.faults.parking import Background, Parking, failpoints, first_of
+from tests.faults.parking import park
 from tests.faults.stories import BY_NAME, Notes, Story
 
 CONFIG: Any = {"configurable": {"thread_id": "thread"}}
@@ -70,35 +70,30 @@ class Teller:
 
 def taken_over_at(number: int, story: Story, savers: tuple[Any, Any], durability: str, is_async: bool) -> bool:
     """Park a run at its `number`-th effect, let another one take over and finish, wake the first; False if no such."""
-    parking = Parking(number)
     older = Teller(story, savers[0], durability, is_async)
     later = Teller(story, savers[1], durability, is_async)
-    with failpoints(parking.hit):
-        run = Background(older.begin).start()
-        first_of(parking.is_parked, run.ended)
-        if not parking.at:
-            assert run.join().error is None
-            return False
-        had_ended = later.graph.get_state(CONFIG).next == () or bool(later.graph.get_state(CONFIG).interrupts)
-        has_begun = bool(later.graph.get_state(CONFIG).values)
-        durable = stored(savers[1]).finished
-        shown = len(older.shown)
-        ran_before = len(older.notes.ran)
-        later.take_over()
-        picture = later.picture()
-        parking.gate.set()
-        run.join()
+    parking, run = park(older.begin, number)
+    if not parking.at:
+        assert run.join().error is None
+        return False
+    state = later.graph.get_state(CONFIG)
+    durable = stored(savers[1]).finished
+    shown, ran = len(older.shown), len(older.notes.ran)
+    later.take_over()
+    picture = later.picture()
+    parking.gate.set()
+    run.join()
     assert later.picture() == picture, f"the older run changed the thread after {parking.at}"
     assert savers[1].verify("thread").is_intact
     assert picture[0][2] == story.final
     if run.error is None:
-        assert had_ended, f"the older run noticed nothing after {parking.at}"
+        assert not state.next or state.interrupts, f"the older run noticed nothing after {parking.at}"
     else:
         assert isinstance(run.error, ThreadConflictError), run.error
         assert "thread 'thread'" in str(run.error)
-    if not has_begun:
+    if not state.config["configurable"].get("checkpoint_id"):
         assert isinstance(run.error, ThreadConflictError)
-        assert len(older.notes.ran) == ran_before == 0, "a node ran before its run had claimed the thread"
+        assert len(older.notes.ran) == ran == 0, "a node ran before its run had claimed the thread"
     if durability == "sync":
         news = [chunk["id"] for chunk in older.shown[shown:] if "result" in chunk and not chunk["interrupts"]]
         if story.has_subgraph:  # only the nested run stood still: what ran beside it was saved and shown meanwhile
