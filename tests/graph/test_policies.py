@@ -380,6 +380,27 @@ def test_after_a_failed_handler_only_the_handler_runs_again(drive: Drive, saver:
     assert len(tries) == 2
 
 
+def test_after_a_crash_between_failure_and_handler_only_the_handler_runs(drive: Drive, saver: Any) -> None:
+    class PowerCut(BaseException):
+        pass
+
+    failing = Failing(9)
+    cuts = [True]
+
+    def handler(state: Log, error: NodeError) -> Any:
+        if cuts.pop():
+            cuts.append(False)
+            raise PowerCut
+        return {"log": [f"handled {error.node}: {error.error}"]}
+
+    graph = one(failing, saver, error_handler=handler)
+    with pytest.raises(PowerCut):
+        drive.invoke(graph, {"log": []}, on())
+
+    assert drive.invoke(graph, None, on())["log"] == ["handled node: lost"]
+    assert failing.calls == 1
+
+
 def test_finished_handler_does_not_run_again_when_its_sibling_failed(drive: Drive, saver: Any) -> None:
     handled_times: list[int] = []
     is_handled = threading.Event()

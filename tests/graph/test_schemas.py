@@ -13,7 +13,7 @@ import pytest
 from clew.channels import EphemeralValue, LastValue, Topic, UntrackedValue
 from clew.errors import GraphError, InvalidUpdateError
 from clew.graph import END, START, StateGraph
-from clew.types import Overwrite
+from clew.types import Command, Overwrite, Send
 from tests.both import Drive, on
 
 
@@ -262,6 +262,27 @@ def test_a_field_may_name_its_channel(drive: Drive, saver: Any) -> None:
 
     assert seen == [{"once": "now", "handle": operator.add, "topics": ["a"], "plain": "p"}]
     assert kept == {"topics": ["a", "b"], "plain": "p"}
+
+
+def test_untracked_values_of_parallel_nodes_and_packets_are_not_stored(drive: Drive, saver: Any) -> None:
+    class State(TypedDict):
+        log: Annotated[list[str], operator.add]
+        handle: Annotated[Any, UntrackedValue]
+
+    def left(state: State) -> Any:
+        return {"log": ["left"], "handle": operator.add}
+
+    def right(state: State) -> Any:
+        return Command(update={"log": ["right"]}, goto=Send("sent", {"log": [], "handle": operator.add}))
+
+    def sent(state: State) -> Any:
+        return {"log": ["sent"]}
+
+    builder = StateGraph(State).add_node(left).add_node(right).add_node(sent)
+    graph = builder.add_edge(START, "left").add_edge(START, "right").compile(checkpointer=saver)
+
+    assert drive.invoke(graph, {"log": []}, on())["log"] == ["left", "right", "sent"]
+    assert drive.get_state(graph, on()).values == {"log": ["left", "right", "sent"]}
 
 
 def test_reducers_may_be_any_callable_of_two(drive: Drive, saver: Any) -> None:

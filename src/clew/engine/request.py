@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clew.engine.program import Program
-from clew.engine.state import State, checkpoint_values
+from clew.engine.state import State, checkpoint_values, tracked_writes
 from clew.protocols import Step, TaskWrites
 from clew.types import All
 
@@ -75,5 +75,4 @@ UNSAVED = Step({}, {}, {}, {}, ())
 
 
 def _tracked(program: Program, task: TaskWrites) -> TaskWrites:
-    kept = [(channel, value) for channel, value in task.writes if channel not in program.untracked]
-    return TaskWrites(task.task_id, kept, task.path, task.name)
+    return TaskWrites(task.task_id, tracked_writes(program, task.writes), task.path, task.name)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from clew._missing import MISSING
 from clew.channels.base import BaseChannel
-from clew.engine.program import Program
+from clew.constants import TASKS
+from clew.engine.program import Program, Write
 from clew.protocols import Saved
+from clew.types import Send
 
 Channels = Mapping[str, BaseChannel[Any, Any, Any]]
 
@@ -87,4 +89,25 @@ def checkpoint_values(program: Program, state: State, names: Iterable[str]) -> d
         value = channel.checkpoint()
         if value is not MISSING:
             values[name] = value
+    if program.untracked and TASKS in values:
+        values[TASKS] = [_tracked_send(program, send) for send in values[TASKS]]
     return values
+
+
+def tracked_writes(program: Program, writes: Iterable[Write]) -> list[Write]:
+    """The writes without what is never stored: those to untracked channels, and such fields of packets."""
+    return [
+        (channel, _tracked_send(program, value) if channel == TASKS else value)
+        for channel, value in writes
+        if channel not in program.untracked
+    ]
+
+
+def _tracked_send(program: Program, send: Any) -> Any:
+    if not isinstance(send, Send) or not isinstance(send.arg, dict):
+        return send
+    given = cast("dict[Any, Any]", send.arg)  # user data
+    if program.untracked.isdisjoint(given):
+        return send
+    kept = {name: value for name, value in given.items() if name not in program.untracked}
+    return Send(send.node, kept, timeout=send.timeout)

@@ -14,7 +14,7 @@ from clew.engine.plan import Place, plan_call, plan_handler
 from clew.engine.program import Program, Write
 from clew.engine.project import output_of, task_event, task_result_event, update_event
 from clew.engine.resume import answered, given_answers, without
-from clew.engine.state import read
+from clew.engine.state import read, tracked_writes
 from clew.engine.task import Task, path_text
 from clew.errors import GraphInterrupt, ParentCommand, StepTimeoutError, refused_answer
 from clew.protocols import TaskWrites
@@ -194,7 +194,7 @@ class Superstep:
         if self.pending:
             writes = [*(write for write in self.pending.get(task.id, ()) if write[0] == INTERRUPT), *writes]
         if self.program.untracked:
-            writes = [write for write in writes if write[0] not in self.program.untracked] or _NOTHING
+            writes = tracked_writes(self.program, writes) or _NOTHING
         return _stored(task, writes)
 
     def show_alone(self) -> Steps[None]:
