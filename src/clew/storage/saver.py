@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from clew.ids import thread_id as check_thread_id
 from clew.serde import Codec, TypeRegistry, default_registry
@@ -27,15 +27,17 @@ class LogSaver:
     def __init__(
         self,
         *,
-        serde: Codec | None = None,
+        serde: Any = None,
         types: TypeRegistry | None = None,
         keyframe_factor: float = KEYFRAME_FACTOR,
         keyframe_chain: int = KEYFRAME_CHAIN,
         heads_limit: int = HEADS_LIMIT,
     ) -> None:
-        if serde is not None and not isinstance(serde, Codec):  # pyright: ignore[reportUnnecessaryIsInstance] - not all check types
+        serde = getattr(serde, "codec", serde)  # a JsonPlusSerializer has one
+        if serde is not None and not isinstance(serde, Codec):
             raise TypeError(
-                f"serde is a {type(serde).__name__}, not a clew.serde.Codec; register classes with clew.serde.register"
+                f"serde is a {type(serde).__name__}, neither a clew.serde.Codec nor a JsonPlusSerializer;"
+                " register classes with clew.serde.register"
             )
         self.tenant = ""
         self.types = types or (default_registry if serde is None else serde.types)

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from clew import _failpoints
 from clew.checkpoint._face import CheckpointSaver
+from clew.checkpoint.serde.jsonplus import JsonPlusSerializer
 from clew.serde import Codec, TypeRegistry
 from clew.storage.memory import MemoryTables
 from clew.storage.operation import LogOp
@@ -23,7 +24,7 @@ class InMemorySaver(CheckpointSaver):
     def __init__(
         self,
         *,
-        serde: Codec | None = None,
+        serde: Codec | JsonPlusSerializer | None = None,
         types: TypeRegistry | None = None,
         keyframe_factor: float = KEYFRAME_FACTOR,
         keyframe_chain: int = KEYFRAME_CHAIN,

@@ -51,6 +51,11 @@ class JsonPlusSerializer(SerializerProtocol):
         self._types = frozenset(map(_resolved, allowed_msgpack_modules or ()))
         self._codec = Codec(default_registry.extended(self._types))
 
+    @property
+    def codec(self) -> Codec:
+        """What encodes and decodes; savers given this serializer use it."""
+        return self._codec
+
     def with_msgpack_allowlist(self, extra_allowlist: Iterable[type | tuple[str, ...]]) -> JsonPlusSerializer:
         """A serializer that also knows the classes in `extra_allowlist`; this one if there are none to add."""
         types = self._types.union(map(_resolved, extra_allowlist))

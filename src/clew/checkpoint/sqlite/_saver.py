@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from clew.checkpoint._face import CheckpointSaver
+from clew.checkpoint.serde.jsonplus import JsonPlusSerializer
 from clew.serde import Codec, TypeRegistry
 from clew.storage.operation import LogOp
 from clew.storage.saver import HEADS_LIMIT, KEYFRAME_CHAIN, KEYFRAME_FACTOR, finished
@@ -43,7 +44,7 @@ class SqliteSaver(CheckpointSaver):
         self,
         conn: sqlite3.Connection | str | os.PathLike[str],
         *,
-        serde: Codec | None = None,
+        serde: Codec | JsonPlusSerializer | None = None,
         synchronous: Synchronous = "FULL",
         busy_timeout: float = 30.0,
         types: TypeRegistry | None = None,
