@@ -19,6 +19,7 @@ from clew.storage.heads import read_checkpoint
 from clew.storage.history import read_history
 from clew.storage.loaded import Loaded, saved
 from clew.storage.log import Expected, Head, NewStep, Place, Position, StepRow
+from clew.storage.memo import Memo
 from clew.storage.operation import LogOp
 from clew.storage.plain import STATE_LIMIT, pack_plain
 from clew.storage.query import Steps
@@ -41,6 +42,7 @@ class LogCursor:
         self._has_line = False  # the head row was loaded, or an operation that makes it was built
         self._position: Position | None = None  # where the cursor stands; None: on the empty state
         self._state: State | Recent = EMPTY
+        self._memos: dict[str, Memo] = {}
 
     # Reading
 
@@ -86,7 +88,7 @@ class LogCursor:
         if body is not None:
             after = Recent(before, body)
         else:
-            after, record = encode.encode_step(before.full(), step, session.codec, in_full=in_full)
+            after, record = encode.encode_step(before.full(), step, session.codec, in_full=in_full, memos=self._memos)
             body, _, spills = pack_step(record)
         claiming = self._take_claim(branch if starts_branch else None)
         root = None if self.ns == "" else session.root
@@ -340,7 +342,8 @@ class LogCursor:
             return codec.decode(data, opaque=opaque)
 
         try:
-            return saved(loaded, decode)
+            self._memos.clear()
+            return saved(loaded, decode, self._memos)
         except StorageError as error:
             error.add_note(f"in checkpoint {id_text(loaded.id)} of thread {self._place.thread!r}")
             raise

@@ -16,17 +16,21 @@ from clew.ids import id_bytes, id_text
 from clew.protocols import Step, TaskWrites
 from clew.serde import Codec
 from clew.storage.delta import diff
+from clew.storage.memo import MIN_ITEMS, Memo, decode_messages, encode_messages, is_long
 from clew.storage.records import StepRecord, TaskRecord
 from clew.storage.state import EMPTY, State, full_values, moved_hash
-from clew.storage.values import decode_full, decode_value, dict_value, encode_full, encode_value
+from clew.storage.values import LIST, decode_full, decode_value, dict_value, encode_full, encode_value
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def encode_step(before: State, step: Step, codec: Codec, *, in_full: bool) -> tuple[State, StepRecord]:
+def encode_step(
+    before: State, step: Step, codec: Codec, *, in_full: bool, memos: dict[str, Memo] | None = None
+) -> tuple[State, StepRecord]:
     """The state after `step` and the record that leads there from `before`, or stands alone with `in_full`.
 
-    The state's place in the log (`id`, `key_seq`, ...) is left to the caller.
+    The state's place in the log (`id`, `key_seq`, ...) is left to the caller. `memos` are what the caller's cursor
+    remembers of long lists, by channel; they are brought up to date.
     """
     values = dict(before.values)
     hash, size = before.hash, before.size
@@ -45,12 +49,16 @@ def encode_step(before: State, step: Step, codec: Codec, *, in_full: bool) -> tu
                 size -= old.size
                 hash = moved_hash(hash, name, old, None)
             continue
+        value = new_values[name]
         try:
-            new = encode_value(new_values[name], codec, old)
+            if memos is None or not is_long(value):
+                new = encode_value(value, codec, old)
+            else:
+                new = encode_messages(name, value, codec, old, memos)
         except SerializationError as error:
             for task in step.writes:
                 encode_task(task, codec)  # names the node, if one has just written what cannot be stored
-            raise _unstorable(error, f"channel {name!r}", new_values[name], codec) from error
+            raise _unstorable(error, f"channel {name!r}", value, codec) from error
         if new is old:
             continue
         if not in_full:
@@ -100,11 +108,16 @@ def decode_task(task: TaskRecord, decode: Callable[[bytes], Any]) -> TaskWrites:
     return TaskWrites(id_text(task.task_id), writes, task.path, task.name)
 
 
-def decode_values(state: State, decode: Callable[[bytes], Any]) -> dict[str, Any]:
-    """The values of all channels as objects."""
+def decode_values(state: State, decode: Callable[[bytes], Any], memos: dict[str, Memo] | None = None) -> dict[str, Any]:
+    """The values of all channels as objects; `memos` takes what is to be remembered of long lists."""
     values: dict[str, Any] = {}
     for name, value in state.values.items():
         try:
+            if memos is not None and value.kind == LIST and len(value.data) >= MIN_ITEMS:
+                found = decode_messages(value, decode)
+                if found is not None:
+                    values[name], memos[name] = found
+                    continue
             values[name] = decode_value(value, decode)
         except (SerializationError, CorruptRecordError) as error:
             raise _unreadable(error, f"channel {name!r}") from error

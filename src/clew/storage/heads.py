@@ -112,4 +112,9 @@ def _consumed(place: Place, line: int, position: Position) -> Steps[list[list[Ta
 
 
 def _weight(state: State | Recent) -> int:
-    return 2 * state.size + state.since + 2000  # bytes, with what Python's objects add
+    messages = 0
+    if isinstance(state, State):
+        for value in state.values.values():
+            if value.decoded is not None:
+                messages += 2 * value.size + 1200 * len(value.data)
+    return messages + 2 * state.size + state.since + 2000  # bytes, with what Python's objects add

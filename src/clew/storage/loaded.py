@@ -10,6 +10,7 @@ from clew.ids import id_text
 from clew.protocols import Saved
 from clew.storage import encode
 from clew.storage.log import Place, Position
+from clew.storage.memo import Memo
 from clew.storage.records import TaskRecord
 from clew.storage.state import State
 
@@ -36,15 +37,15 @@ class Loaded:
         return self.state.id
 
 
-def saved(loaded: Loaded, decode: Decode) -> Saved:
-    """The checkpoint as the engine reads it."""
+def saved(loaded: Loaded, decode: Decode, memos: dict[str, Memo] | None = None) -> Saved:
+    """The checkpoint as the engine reads it; `memos` takes what a cursor remembers of long lists."""
     state = loaded.state
     return Saved(
         checkpoint_id=id_text(loaded.id),
         parent_id=None if loaded.parent_id is None else id_text(loaded.parent_id),
         created_at=encode.timestamp(state.created_at),
         metadata=metadata(loaded, decode),
-        values=values(loaded, decode),
+        values=values(loaded, decode, memos),
         versions=dict(state.versions),
         seen={node: dict(versions) for node, versions in state.seen.items()},
         updated=None if state.updated is None else tuple(state.updated),
@@ -61,6 +62,6 @@ def metadata(loaded: Loaded, decode: Decode) -> dict[str, Any]:
     return encode.decode_metadata(loaded.state, decode) if loaded.metadata is None else loaded.metadata
 
 
-def values(loaded: Loaded, decode: Decode) -> dict[str, Any]:
+def values(loaded: Loaded, decode: Decode, memos: dict[str, Memo] | None = None) -> dict[str, Any]:
     """The checkpoint's values."""
-    return encode.decode_values(loaded.state, decode) if loaded.values is None else loaded.values
+    return encode.decode_values(loaded.state, decode, memos) if loaded.values is None else loaded.values

@@ -30,7 +30,7 @@ class Encoder(Protocol):
 class Value:
     """One channel's value in encoded form. Immutable by convention: differences make new ones, sharing the items."""
 
-    __slots__ = ("_hash", "_hasher", "_share", "data", "kind", "size")
+    __slots__ = ("_hash", "_hasher", "_share", "data", "decoded", "kind", "size")
 
     kind: int
     data: Any
@@ -38,14 +38,16 @@ class Value:
     _hash: int | None
     _hasher: Any
     _share: tuple[str, int] | None
+    decoded: object  # what `clew.storage.memo` keeps of a list, or None
 
-    def __init__(self, kind: int, data: Any, size: int, hasher: Any = None) -> None:
+    def __init__(self, kind: int, data: Any, size: int, hasher: Any = None, decoded: object = None) -> None:
         self.kind = kind
         self.data = data
         self.size = size
         self._hash = None
         self._hasher = hasher
         self._share = None
+        self.decoded = decoded
 
     @property
     def hash(self) -> int:
@@ -71,7 +73,7 @@ class Value:
         if self._hasher is not None:
             hasher = self._hasher.copy()
             hasher.update(tail)
-        return Value(LIST, self.data + added, self.size + len(tail) + 3 * len(added), hasher)
+        return Value(LIST, self.data + added, self.size + len(tail) + 3 * len(added), hasher, self.decoded)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Value) and _same(self, other)
