@@ -175,7 +175,7 @@ def _joined(chunks: tuple[Chunk, ...], added: Chunk, items: list[Any]) -> tuple[
 def _recipe(message: Any) -> Recipe:
     own: dict[str, Any] = message.__dict__
     extra: dict[str, Any] | None = message.__pydantic_extra__
-    fresh = tuple((field, _copier(part)) for field, part in own.items() if isinstance(part, (dict, list)))
+    fresh = tuple((field, _copier(own[field])) for field, part in own.items() if isinstance(part, (dict, list)))
     return (
         cast("type[Any]", type(message)),
         own,
@@ -245,5 +245,4 @@ def _message_types() -> frozenset[type]:
 def _known_types() -> frozenset[type]:
     from clew.serde import langchain
 
-    known: set[type] = set(langchain.writers())
-    return frozenset(cls for cls in known if not issubclass(cls, str))
+    return frozenset(langchain.writers())  # what is no model among them has no fields, and is not packed
