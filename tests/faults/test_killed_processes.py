@@ -95,6 +95,7 @@ def test_what_a_node_put_into_a_store_before_a_crash_is_there_once_under_its_key
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync driver", "asyncio"])
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 @pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
