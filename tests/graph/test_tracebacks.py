@@ -6,6 +6,7 @@ import operator
 import traceback
 from typing import Annotated, Any, TypedDict
 
+import pydantic
 import pytest
 
 from clew.func import entrypoint, task
@@ -118,3 +119,21 @@ def test_error_out_of_a_stream(drive: Drive, saver: Any) -> None:
 
     assert modules_of(caught.value) == []
     assert caught.value.__notes__ == ["in node 'node', superstep 1, thread 't1'"]
+
+
+def test_state_shows_the_error_of_a_failed_task(drive: Drive, saver: Any) -> None:
+    graph = one(broken, saver)
+    raised(drive, graph, {"log": []}, on())
+
+    assert drive.get_state(graph, on()).tasks[0].error == "BrokenError('mine')"
+
+
+def test_state_shows_the_message_of_an_error_without_arguments(drive: Drive, saver: Any) -> None:
+    def node(state: Log) -> Any:
+        pydantic.TypeAdapter(int).validate_python("old")
+
+    graph = one(node, saver)
+    with pytest.raises(pydantic.ValidationError):
+        drive.invoke(graph, {"log": []}, on())
+
+    assert "unable to parse string as an integer" in drive.get_state(graph, on()).tasks[0].error

@@ -35,6 +35,11 @@ class StoredError(Exception):
     def __str__(self) -> str:
         return f"{self.type_name}: {self.message}" if self.message else self.type_name
 
+    def __repr__(self) -> str:
+        """As the original's would be."""
+        shown = self.args or ((self.message,) if self.message else ())
+        return f"{self.type_name.rpartition('.')[2]}({', '.join(map(repr, shown))})"
+
 
 def closed_writer(cls: type) -> Rule | None:
     """The rule for an exception class that comes back as itself, or None if `cls` is not one."""
