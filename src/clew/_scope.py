@@ -66,16 +66,21 @@ class RunScope:
 
 
 class TaskScope:
-    """One attempt of one task. `task` is the engine's task; `call` starts a child task and gives its future."""
+    """One attempt of one task. `task` is the engine's task; `call` starts a child task and gives its future.
+
+    `callbacks` are those of the node's own run in a trace, once it has begun: what it starts belongs under it.
+    """
 
     __slots__ = (
-        "call", "calls", "explicit", "first_attempt_time", "interrupts", "progress", "run", "subgraphs", "task",
+        "call", "callbacks", "calls", "explicit", "first_attempt_time", "interrupts", "progress", "run", "subgraphs",
+        "task",
     )  # fmt: skip
 
     def __init__(self, run: RunScope, task: Any) -> None:
         self.run = run
         self.task = task
         self.call: Callable[[Any], Any] | None = None
+        self.callbacks: Any = None
         self.calls = 0
         self.interrupts = 0
         self.explicit: list[tuple[str, Any]] = []
@@ -188,6 +193,8 @@ class TaskScope:
                 "__pregel_send": self.explicit.extend,
             },
         }
+        if self.callbacks is not None:
+            own["callbacks"] = self.callbacks
         if run.thread_id:
             own[CONF]["thread_id"] = run.thread_id
         if task.node.tags:

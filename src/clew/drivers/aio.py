@@ -41,8 +41,8 @@ class AsyncDriver:
 
     __slots__ = (
         "deadline", "engine", "has_cancelled", "helper", "inbox", "inline", "is_closed", "is_live", "limit",
-        "loop", "next_id", "output", "program", "queue", "running", "running_calls", "saving", "scope", "show",
-        "waiter",
+        "loop", "next_id", "next_inline", "output", "program", "queue", "running", "running_calls", "saving", "scope",
+        "show", "timed_step", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -68,11 +68,13 @@ class AsyncDriver:
         self.queue: deque[tuple[Task, float]] = deque()
         self.running: dict[Task, asyncio.Task[None]] = {}
         self.running_calls: set[Any] = set()
-        self.inline: tuple[Task, float] | None = None
+        self.inline: Task | None = None
+        self.next_inline: tuple[Task, float] | None = None
         self.helper: asyncio.Task[None] | None = None
         self.has_cancelled = False
         self.is_closed = False
         self.deadline: float | None = None
+        self.timed_step: int | None = None
         self.next_id = unsaved_ids() if saving is None else no_ids
 
     # -- driving ---------------------------------------------------------------------------------------------------
@@ -236,18 +238,11 @@ class AsyncDriver:
     def _start(self, effect: fx.Start) -> None:
         delay = effect.delay + (jitter() if effect.has_jitter else 0.0)
         tasks = effect.tasks
-        if self.program.step_timeout is not None and not self.running:
+        if self.program.step_timeout is not None and tasks[0].step != self.timed_step:
+            self.timed_step = tasks[0].step
             self.deadline = self.loop.time() + self.program.step_timeout
-        is_inline = (
-            len(tasks) == 1
-            and not self.running
-            and not self.is_live
-            and self.program.step_timeout is None
-            and tasks[0].call is None
-            and self.inline is None
-        )
-        if is_inline:
-            self.inline = (tasks[0], delay)
+        if effect.is_alone and not self.is_live and self.program.step_timeout is None:
+            self.next_inline = (tasks[0], delay)
         elif self.limit is None or tasks[0].call is not None:
             for task in tasks:
                 self._spawn(task, delay)
@@ -301,6 +296,7 @@ class AsyncDriver:
         if run.trace is not None:
             child = await run.trace.astart_child(config, task.name, task.input, f"graph:step:{task.step}")
             config = child.config
+            scope.callbacks = config["callbacks"]
         (context.run if context is not None else _call)(_langchain.set_child_config, config)
         try:
             writes = await self._steps(task, scope, context)
@@ -373,8 +369,10 @@ class AsyncDriver:
     # -- waiting ---------------------------------------------------------------------------------------------------
 
     async def _wait(self, timeout: float | None) -> list[fx.Event]:
-        if self.inline is not None:
-            return [await self._run_inline(*self.inline)]
+        if self.next_inline is not None:
+            task, delay = self.next_inline
+            self.next_inline = None
+            return [await self._run_inline(task, delay)]
         while not self.inbox:
             self.waiter = self.loop.create_future()
             remaining = None
@@ -401,6 +399,7 @@ class AsyncDriver:
 
     async def _run_inline(self, task: Task, delay: float) -> fx.Event:
         context = copy_context()
+        self.inline = task
         try:
             if delay:
                 await asyncio.sleep(delay)
@@ -443,6 +442,9 @@ class AsyncDriver:
         self.queue.clear()
         for task in dropped:
             self._put(fx.Cancelled(task))
+        if self.next_inline is not None:
+            self._put(fx.Cancelled(self.next_inline[0]))
+            self.next_inline = None
         for running in self.running.values():
             running.cancel()
 

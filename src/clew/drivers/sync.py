@@ -48,7 +48,8 @@ class SyncDriver:
 
     __slots__ = (
         "active", "cancelled", "deadline", "engine", "helper", "inbox", "inline", "is_live", "limit", "lock",
-        "next_id", "output", "program", "pump_error", "queue", "running_calls", "saving", "scope", "show",
+        "next_id", "next_inline", "output", "program", "pump_error", "queue", "running_calls", "saving", "scope",
+        "show", "timed_step",
     )  # fmt: skip
 
     def __init__(
@@ -73,11 +74,13 @@ class SyncDriver:
         self.lock = threading.Lock()
         self.active = 0
         self.inline: Task | None = None
+        self.next_inline: tuple[Task, float] | None = None
         self.helper: threading.Thread | None = None
         self.pump_error: BaseException | None = None
         self.running_calls: set[Future[Any]] = set()
         self.cancelled = threading.Event()
         self.deadline: float | None = None
+        self.timed_step: int | None = None
         self.next_id = unsaved_ids() if saving is None else no_ids
 
     # -- driving ---------------------------------------------------------------------------------------------------
@@ -202,20 +205,11 @@ class SyncDriver:
     def _start(self, effect: fx.Start) -> None:
         delay = effect.delay + (jitter() if effect.has_jitter else 0.0)
         tasks = effect.tasks
-        if self.program.step_timeout is not None and self.active == 0:
+        if self.program.step_timeout is not None and tasks[0].step != self.timed_step:
+            self.timed_step = tasks[0].step
             self.deadline = time.monotonic() + self.program.step_timeout
-        is_inline = (
-            len(tasks) == 1
-            and self.active == 0
-            and not self.is_live
-            and self.program.step_timeout is None
-            and tasks[0].call is None
-            and self.inline is None
-        )
-        if is_inline:
-            if delay:
-                time.sleep(delay)
-            self.inline = tasks[0]
+        if effect.is_alone and not self.is_live and self.program.step_timeout is None:
+            self.next_inline = (tasks[0], delay)
             return
         with self.lock:
             self.active += len(tasks)
@@ -276,17 +270,12 @@ class SyncDriver:
 
     def _wait(self, timeout: float | None) -> list[fx.Event]:
         """Events that have come in; runs the inline task if there is one. May be empty when there is output to show."""
-        task = self.inline
-        if task is not None:
-            event = self._attempt(task)
-            self.inline = None
-            if self.helper is not None:
-                try:
-                    self._take_over()
-                except BaseException:
-                    self.inbox.put(event)  # the engine hears of the error first
-                    raise
-            return [event]
+        if self.next_inline is not None:
+            task, delay = self.next_inline
+            if delay:
+                time.sleep(delay)
+            self.next_inline = None
+            return [self._run_inline(task)]
         remaining = None
         if timeout is not None and self.deadline is not None:
             remaining = max(0.0, self.deadline - time.monotonic())
@@ -305,6 +294,18 @@ class SyncDriver:
                 return events
             first = self.inbox.get()
 
+    def _run_inline(self, task: Task) -> fx.Event:
+        self.inline = task
+        event = self._attempt(task)
+        self.inline = None
+        if self.helper is not None:
+            try:
+                self._take_over()
+            except BaseException:
+                self.inbox.put(event)  # the engine hears of the error first
+                raise
+        return event
+
     def put_live(self, chunk: Any) -> None:
         """Show something from a running node's thread."""
         self.inbox.put(Output(chunk))
@@ -316,6 +317,9 @@ class SyncDriver:
             self.queue.clear()
         for task in dropped:
             self._report(fx.Cancelled(task))
+        if self.next_inline is not None:
+            self.inbox.put(fx.Cancelled(self.next_inline[0]))
+            self.next_inline = None
 
     # -- child tasks -----------------------------------------------------------------------------------------------
 
@@ -443,7 +447,10 @@ def _traced(program: Program, task: Task, scope: TaskScope) -> list[tuple[str, A
     config = scope.config()
     run = scope.run.trace
     child = run.start_child(config, task.name, task.input, f"graph:step:{task.step}") if run is not None else None
-    _langchain.set_child_config(child.config if child is not None else config)
+    if child is not None:
+        config = child.config
+        scope.callbacks = config["callbacks"]
+    _langchain.set_child_config(config)
     try:
         writes = _steps(program, task, scope)
     except BaseException as error:

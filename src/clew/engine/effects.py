@@ -57,11 +57,15 @@ class Flush:
 
 @dataclass(slots=True)
 class Start:
-    """Start tasks; each after `delay` seconds, plus up to one random second with `has_jitter`."""
+    """Start tasks; each after `delay` seconds, plus up to one random second with `has_jitter`.
+
+    `is_alone`: one task, beside which nothing runs, so that nothing waits for it to end but the engine.
+    """
 
     tasks: Sequence[Task]
     delay: float = 0.0
     has_jitter: bool = False
+    is_alone: bool = False
 
 
 @dataclass(slots=True)

@@ -93,7 +93,7 @@ class Superstep:
         """The common case, without the bookkeeping: one task that finishes. Gives whether it did."""
         task = todo[0]
         self.running.add(task)
-        yield fx.Start(todo)
+        yield fx.Start(todo, is_alone=True)
         try:
             events: Sequence[fx.Event] = yield fx.Wait(self.program.step_timeout)
         except GeneratorExit:
@@ -112,7 +112,7 @@ class Superstep:
 
     def _start(self, tasks: Sequence[Task]) -> Steps[None]:
         self.running.update(tasks)
-        yield fx.Start(tasks)
+        yield fx.Start(tasks, is_alone=len(self.running) == 1 and tasks[0].call is None)
 
     def _from_cache(self, todo: list[Task]) -> Steps[list[Task]]:
         keyed = [task for task in todo if task.cache_key is not None]
@@ -239,7 +239,7 @@ class Superstep:
                     interval = policy.interval(task.attempt)
                     task.attempt += 1
                     self.running.add(task)
-                    yield fx.Start([task], interval, policy.jitter)
+                    yield fx.Start([task], interval, policy.jitter, is_alone=len(self.running) == 1)
                     return
                 break
         if isinstance(error, ParentCommand):

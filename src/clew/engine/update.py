@@ -166,7 +166,7 @@ class _Update:
     def _run(self, tasks: Sequence[Task]) -> Steps[None]:
         running = set(tasks)
         error: BaseException | None = None
-        yield fx.Start(tasks)
+        yield fx.Start(tasks, is_alone=len(tasks) == 1)
         while running:
             for event in (yield fx.Wait()):
                 match event:

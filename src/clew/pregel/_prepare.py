@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -180,12 +181,34 @@ def _place_nested(graph: Pregel, scope: RunScope, parent: TaskScope) -> Any:
 
 def _numbered(parent: TaskScope, ns: str) -> str:
     """The namespace of the next nested graph that this attempt calls: the first has the node's, others a number."""
+    reserved = _reserved.get()
+    index = reserved[1] if reserved is not None and reserved[0] is parent else _next_number(parent)
+    return f"{ns}{NS_SEP}{index}" if index else ns
+
+
+def _next_number(parent: TaskScope) -> int:
     with parent.run.lock:
         if parent.subgraphs is None:
             parent.subgraphs = _Nested()
         index = parent.subgraphs.count
         parent.subgraphs.count = index + 1
-    return f"{ns}{NS_SEP}{index}" if index else ns
+    return index
+
+
+_reserved: ContextVar[tuple[TaskScope, int] | None] = ContextVar("clew_reserved_call", default=None)
+
+
+def contexts_of_calls(count: int) -> list[Context]:
+    """A context for each of several calls that begin on threads of their own, in any order.
+
+    Inside of a node each call has its number as a nested graph beforehand, so that its answers find it again.
+    """
+    contexts = [copy_context() for _ in range(count)]
+    parent = current.get()
+    if parent is not None:
+        for context in contexts:
+            context.run(_reserved.set, (parent, _next_number(parent)))
+    return contexts
 
 
 class _Nested:
@@ -268,7 +291,7 @@ def _surround(
     elif graph.context_schema is not None:
         scope.context = graph.default_context()
     run_id = config.get("run_id")
-    scope.run_id = None if run_id is None else str(run_id)
+    scope.run_id = str(run_id) if run_id is not None else (above.run_id if above else None)
     scope.task_metadata = shown_metadata(config)
     scope.has_langchain = "langchain_core.runnables.config" in sys.modules
     if parent is not None and above is not None:
@@ -309,7 +332,7 @@ def _request(
         else as_names(options.interrupt_after, "interrupt_after", graph.program.nodes),
         control=scope.control,
         parents=scope.parents,
-        metadata=saved_metadata(config) if scope.saver is not None else {},
+        metadata=saved_metadata({**config, "run_id": scope.run_id}) if scope.saver is not None else {},
         task_metadata=scope.task_metadata,
         outputs=outputs,
     )

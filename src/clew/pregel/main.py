@@ -20,7 +20,7 @@ from clew.engine.run import Outcome, run
 from clew.engine.state import read
 from clew.errors import GraphInterrupt
 from clew.pregel._config import Config, as_names, merged
-from clew.pregel._prepare import Options, Prepared, prepare, show_function
+from clew.pregel._prepare import Options, Prepared, contexts_of_calls, prepare, show_function
 from clew.pregel._stream import last_value
 from clew.pregel._threads import ThreadMethods
 from clew.types import Checkpointer, GraphOutput, Send, ensure_valid_checkpointer
@@ -311,10 +311,11 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
             return []
         configs = _configs(config, len(inputs))
         workers = next((c["max_concurrency"] for c in configs if c.get("max_concurrency")), min(32, len(inputs)))
+        contexts = contexts_of_calls(len(inputs))
 
         def one(index: int) -> Any:
             try:
-                return self.invoke(inputs[index], configs[index], **kwargs)
+                return contexts[index].run(self.invoke, inputs[index], configs[index], **kwargs)
             except BaseException as error:
                 if return_exceptions and not isinstance(error, (KeyboardInterrupt, SystemExit)):
                     return error
@@ -416,7 +417,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
             raise
         finally:
             prepared.close()
-        _raise_error(_end_trace(trace, prepared, outcome))
+        _settle(prepared, _end_trace(trace, prepared, outcome))
 
     async def _astream(self, given: Any, config: Config | None, options: Options) -> AsyncIterator[Any]:
         from clew.drivers.aio import AsyncDriver  # late: asyncio is not needed to run synchronously
@@ -448,7 +449,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
             prepared.close()
         assert outcome is not None
         await _aend_trace(trace, prepared, outcome)
-        _raise_error(outcome)
+        _settle(prepared, outcome)
 
     def _connect(self, prepared: Prepared, driver: Any, options: Options | None) -> None:
         """Wire what running nodes show (custom events, messages, nested graphs) to this run's reader."""
@@ -503,10 +504,8 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
         return trace
 
     def _output(self, prepared: Prepared, outcome: Outcome) -> Any:
-        """The output of a run, in the caller's version; a nested run passes questions on to its parent."""
-        _raise_error(outcome)
-        if outcome.status == "interrupted" and prepared.parent is not None and prepared.request.owner:
-            raise GraphInterrupt(outcome.interrupts)
+        """The output of a run, in the caller's version."""
+        _settle(prepared, outcome)
         value = read(outcome.state.channels, prepared.request.outputs)
         if prepared.shaper.is_v2:
             return GraphOutput(self.output_mapper(value) if self.output_mapper else value, outcome.interrupts)
@@ -542,10 +541,12 @@ async def _aend_trace(trace: Any, prepared: Prepared, outcome: Outcome) -> None:
             await trace.afail(outcome.error)
 
 
-def _raise_error(outcome: Outcome) -> None:
-    """Raise what a node raised, as if it came from the caller's own call: without the engine's frames."""
+def _settle(prepared: Prepared, outcome: Outcome) -> None:
+    """Raise what a node raised, without the engine's frames; a nested run passes its questions on to its parent."""
     if outcome.error is not None:
         raise outcome.error
+    if outcome.status == "interrupted" and prepared.parent is not None and prepared.request.owner:
+        raise GraphInterrupt(outcome.interrupts)
 
 
 def _configs(config: Config | Sequence[Config] | None, count: int) -> list[Config]:
