@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Generator
 from pathlib import Path
@@ -175,6 +176,54 @@ def test_waiting_writes_travel_in_one_transaction(sqlite: SqliteSaver, monkeypat
 
     assert groups == [5]
     assert [len(history(sqlite, f"t{number}")) for number in range(5)] == [1] * 5
+
+
+def test_a_short_run_is_committed_in_one_group_by_whoever_waits_for_it(
+    sqlite: SqliteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqlite._writes._worker._delay = 600.0
+    groups: list[tuple[int, int]] = []
+    together = sqlite.tables.write_group
+    monkeypatch.setattr(
+        sqlite._writes,
+        "_execute",
+        lambda jobs: (groups.append((len(jobs), threading.get_ident())), together(jobs)),
+    )
+    run = Run(sqlite, "t")
+    for turn in range(5):
+        run.state["n"] = turn
+        run.submit()
+    sqlite.flush(run.session)
+
+    assert groups == [(5, threading.get_ident())]
+    assert len(history(sqlite, "t")) == 5
+
+
+def test_what_nobody_waits_for_is_written_all_the_same(sqlite: SqliteSaver) -> None:
+    run = Run(sqlite, "t")
+    written = threading.Event()
+    run.state["n"] = 1
+    op = run.cursor.commit(run.step()).op
+    run.session.submitted += 1
+    sqlite._writes.post(Job(op, lambda _: written.set()))
+
+    assert written.wait(10)
+    assert len(history(sqlite, "t")) == 1
+
+
+def test_a_write_that_a_coroutine_waits_for_is_not_held_back(sqlite: SqliteSaver) -> None:
+    sqlite._writes._worker._delay = 600.0
+    run = Run(sqlite, "t")
+
+    async def turns() -> None:
+        for turn in range(3):
+            run.state["n"] = turn
+            run.submit()
+            run.state["n"] = -turn
+            await asyncio.wait_for(sqlite.arun(run.cursor.commit(run.step()).op), 10)
+
+    asyncio.run(turns())
+    assert len(history(sqlite, "t")) == 6
 
 
 def test_an_idle_writer_thread_goes_away_and_comes_back(sqlite: SqliteSaver, monkeypatch: pytest.MonkeyPatch) -> None:

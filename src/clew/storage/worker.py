@@ -14,15 +14,20 @@ _IDLE_SECONDS = 5.0
 class Worker:
     """Runs `drain` on a thread of its own after each `wake`."""
 
-    def __init__(self, name: str, drain: Callable[[], None]) -> None:
+    def __init__(self, name: str, drain: Callable[[], None], *, delay: float = 0.0) -> None:
+        """`delay` (seconds) is how long it lets work pile up before it begins, unless somebody is in a hurry."""
         self._name = name
         self._drain = drain
+        self._delay = delay
         self._signal = threading.Event()
+        self._hurry = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def wake(self) -> None:
-        """Have `drain` run soon, at least once from now on."""
+    def wake(self, *, hurry: bool = False) -> None:
+        """Have `drain` run soon, at least once from now on; with `hurry` at once."""
+        if hurry:
+            self._hurry.set()
         if self._signal.is_set():
             return
         self._signal.set()
@@ -44,6 +49,9 @@ class Worker:
     def _run(self) -> None:
         while True:
             if self._signal.wait(_IDLE_SECONDS):
+                if self._delay:
+                    self._hurry.wait(self._delay)
+                    self._hurry.clear()
                 self._signal.clear()
                 self._drain()
                 continue

@@ -21,6 +21,9 @@ from clew.storage.worker import Worker
 
 _GROUP = 512  # writes in one transaction at most
 _GROUP_BYTES = 16 * 1024 * 1024
+_PAUSE = (
+    0.002  # seconds in which writes that nobody waits for pile up: a short run then commits them itself, at its end
+)
 _QUEUE_BYTES = 64 * 1024 * 1024  # whoever submits more than this helps to write it
 
 
@@ -55,7 +58,7 @@ class WriteQueue:
         self._mutex = threading.Lock()
         self._count = threading.Lock()  # held for a moment, to keep count of the bytes that wait
         self._bytes = 0
-        self._worker = Worker("clew-writer", self.drain)
+        self._worker = Worker("clew-writer", self.drain, delay=_PAUSE)
 
     def run(self, op: LogOp[Any]) -> Job:
         """Queue a write and wait until it is done."""
@@ -70,13 +73,13 @@ class WriteQueue:
                     self._execute_group()
         return job
 
-    def post(self, job: Job) -> None:
-        """Queue a write for the writer thread."""
+    def post(self, job: Job, *, hurry: bool = False) -> None:
+        """Queue a write for the writer thread; with `hurry` somebody waits for it."""
         self._push(job)
         if self._bytes > _QUEUE_BYTES:
             self.drain()
         else:
-            self._worker.wake()
+            self._worker.wake(hurry=hurry)
 
     def drain(self) -> None:
         """Run everything that is queued, on this thread."""

@@ -167,7 +167,7 @@ class SqliteSaver(CheckpointSaver):
 
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Job] = loop.create_future()
-        self._writes.post(Job(op, lambda job: _wake(loop, future, job)))
+        self._writes.post(Job(op, lambda job: _wake(loop, future, job)), hurry=True)
         return await future
 
     async def _on_reader(self, work: Callable[[], T]) -> T:
