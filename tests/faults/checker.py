@@ -103,7 +103,8 @@ class Checker:
         assert not state.interrupts
 
     def attempts(self, crashes: int) -> None:
-        """I4."""
+        """I4. A run that fails interrupts its other nodes as a crash does, where they cannot be saved any more."""
+        crashes += sum(action.ends == "failed" for action in self.story.actions)
         for name, count in attempts(self.ledger, "name").items():
             assert count <= self.plain[name] * (1 + crashes), f"I4: {name} worked {count} times"
         assert set(attempts(self.ledger, "name")) == set(self.plain), "I4: a node never worked"
