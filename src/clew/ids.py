@@ -15,7 +15,16 @@ from typing import Any
 
 from clew.errors import InvalidThreadIdError
 
-__all__ = ("checkpoint_id", "id_bytes", "id_micros", "id_text", "new_checkpoint_id", "thread_id", "unsaved_ids")
+__all__ = (
+    "checkpoint_id",
+    "id_bytes",
+    "id_micros",
+    "id_text",
+    "new_checkpoint_id",
+    "new_node",
+    "thread_id",
+    "unsaved_ids",
+)
 
 _EPOCH = 0x01B21DD213814000  # 100 ns units between 1582-10-15, where UUID time begins, and 1970
 _LAST_TICK = (1 << 60) - 1
@@ -23,13 +32,22 @@ _TEXT_MARK = b"\x00"  # what begins the bytes of an id that is not a UUID; sorts
 THREAD_ID_MAX = 255
 
 
-def new_checkpoint_id(after: bytes | None = None) -> bytes:
-    """A new id of 16 bytes from the wall clock, above `after` whatever the clock says."""
-    ticks = time.time_ns() // 100 + _EPOCH
-    new = _assemble(ticks)
+def new_checkpoint_id(after: bytes | None = None, node: bytes | None = None) -> bytes:
+    """A new id of 16 bytes from the wall clock, above `after` whatever the clock says.
+
+    `node` (from `new_node`) is the half of the id that is not time; by default it is new, too.
+    """
+    if node is None:
+        node = new_node()
+    new = _assemble(time.time_ns() // 100 + _EPOCH, node)
     if after is not None and new <= after:
-        new = _assemble(min(_ticks(after) + 1, _LAST_TICK))
+        new = _assemble(min(_ticks(after) + 1, _LAST_TICK), node)
     return new
+
+
+def new_node() -> bytes:
+    """What tells one source of ids from all others: ids of one source differ in their time."""
+    return (1 << 63 | int.from_bytes(os.urandom(8)) >> 2).to_bytes(8)
 
 
 def checkpoint_id(after: str | None = None) -> str:
@@ -113,9 +131,8 @@ def unsaved_ids() -> Callable[[], str]:
     return lambda: f"{prefix}{next(count):012x}"
 
 
-def _assemble(ticks: int) -> bytes:
-    high, low = ticks >> 12, ticks & 0xFFF
-    return ((high << 80) | (0x6000 | low) << 64 | 1 << 63 | int.from_bytes(os.urandom(8)) >> 2).to_bytes(16)
+def _assemble(ticks: int, node: bytes) -> bytes:
+    return (ticks >> 12 << 16 | 0x6000 | ticks & 0xFFF).to_bytes(8) + node
 
 
 def _ticks(id: bytes) -> int:

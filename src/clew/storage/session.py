@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clew.ids import new_checkpoint_id
+from clew.ids import new_checkpoint_id, new_node
 from clew.serde import Codec
 from clew.storage.log import Expected, Position
 
@@ -31,6 +31,7 @@ class LogSession:
         self.lineage: tuple[Position, ...] | None = None
         self.reserved: int | None = None  # the branch that a run which stands on an old step will begin
         self.newest_id: bytes | None = None
+        self._node = new_node()
         self.root_line = 0  # known once the claim has run
         self.epoch = 0
 
@@ -39,7 +40,7 @@ class LogSession:
 
     def new_id(self) -> bytes:
         """An id above every one that the session has seen."""
-        self.newest_id = new_checkpoint_id(self.newest_id)
+        self.newest_id = new_checkpoint_id(self.newest_id, self._node)
         return self.newest_id
 
     def saw_id(self, id: bytes | None) -> None:
