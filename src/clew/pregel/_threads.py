@@ -243,10 +243,20 @@ class ThreadMethods:
         return _Place(graph, saver, session, thread_id, ns, id, own)
 
     def _graph_at(self, ns: str) -> Any:
-        path = NS_SEP.join(part.partition(":")[0] for part in ns.split(NS_SEP) if not part.isdigit())
-        for _, graph in self.get_subgraphs(namespace=path, recurse=True):
-            return graph
-        raise ValueError(f"subgraph {path} not found in graph {self.name!r}")
+        """The subgraph a namespace belongs to: the one that its node refers to first, or the n-th for `node|n`."""
+        graph: Any = self
+        parts = ns.split(NS_SEP)
+        for part, after in zip(parts, [*parts[1:], ""], strict=True):
+            if part.isdigit():
+                continue
+            name = part.partition(":")[0]
+            node = graph.program.nodes.get(name)
+            if node is None or not node.subgraphs:
+                path = NS_SEP.join(part.partition(":")[0] for part in parts if not part.isdigit())
+                raise ValueError(f"subgraph {path} not found in graph {self.name!r}")
+            call = int(after) if after.isdigit() else 0
+            graph = node.subgraphs[call if call < len(node.subgraphs) else 0]
+        return graph
 
 
 def _load_line(place: _Place, run: Any) -> None:
