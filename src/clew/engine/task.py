@@ -110,7 +110,8 @@ def task_ns(node_ns: str, id: str) -> str:
 def path_text(path: Any) -> str:
     """A task path as a string whose order is the paths' order."""
     if isinstance(path, (tuple, list)):
-        return f"~{', '.join(map(path_text, cast('Sequence[Any]', path)))}"
+        parts = cast("Sequence[Any]", path)
+        return f"~{', '.join([part if type(part) is str else path_text(part) for part in parts])}"
     if isinstance(path, int):
         return f"{int(path):010d}"
     return str(path)
