@@ -15,6 +15,7 @@ from clew.errors import CheckpointNotFoundError, StorageError
 from clew.ids import id_bytes, id_text
 from clew.protocols import Committed, HistoryQuery, Saved, Step, TaskWrites
 from clew.storage import encode, log
+from clew.storage.bound import bind
 from clew.storage.heads import read_checkpoint
 from clew.storage.history import read_history
 from clew.storage.loaded import Loaded, saved
@@ -92,14 +93,17 @@ class LogCursor:
             body, _, spills = pack_step(record)
         claiming = self._take_claim(branch if starts_branch else None)
         root = None if self.ns == "" else session.root
-        after.id = id = session.new_id() if checkpoint_id is None else id_bytes(checkpoint_id)
-        session.saw_id(id)
+        if checkpoint_id is None:
+            after.id = id = session.new_id()
+        else:
+            after.id = id = id_bytes(checkpoint_id)
+            session.saw_id(id)
         after.created_at = created_at = time.time_ns() // 1000
         after.key_seq = seq if in_full else before.key_seq
         after.since = 0 if in_full else before.since + len(body)
         root_branch, root_seq = (None, None) if root is None else root
         run_id = encode.run_bytes(step.metadata)
-        row = StepRow(branch, seq, after.key_seq, id, root_branch, root_seq, run_id, created_at, body)
+        row = bind(StepRow(branch, seq, after.key_seq, id, root_branch, root_seq, run_id, created_at, body))
         new = NewStep(row, after.since, spills, self._tip, parent if starts_branch else None)
         makes_line = self._takes_line()
         position = (branch, seq)
@@ -110,7 +114,7 @@ class LogCursor:
             partial(self._commit, new, claiming, makes_line=makes_line),
             kind="commit",
             done=partial(self._remember, after, position),
-            size=len(body) + sum(map(len, spills.values())),
+            size=len(body) + sum(map(len, spills.values())) if spills else len(body),
             append=new if is_append else None,
         )
         return Committed(id_text(id), encode.timestamp(created_at), op)

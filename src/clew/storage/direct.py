@@ -15,6 +15,7 @@ from clew.ids import id_bytes, id_text
 from clew.protocols import Step
 from clew.serde import Codec
 from clew.storage import encode, log, upkeep
+from clew.storage.bound import bind
 from clew.storage.heads import Heads, read_checkpoint, read_state
 from clew.storage.loaded import Loaded
 from clew.storage.log import Head, Place, Position, StepRow
@@ -72,7 +73,7 @@ def put_checkpoint(heads: Heads, place: Place, new: NewCheckpoint, codec: Codec)
         record.extra = new.extra
         yield from _replace(place, head, existing, record, None if parent is None else parent.position)
         return
-    is_newest = head.last_id is None or id > head.last_id
+    is_newest = head.last_id is None or id >= head.last_id  # the same one again: it was deleted with its run
     appends = parent is not None and parent.position == head.position and is_newest
     branch, seq = (head.branch, head.seq + 1) if appends else (_new_branch(head), 1)
     in_full = not appends or _has_lost(before, new)
@@ -80,16 +81,18 @@ def put_checkpoint(heads: Heads, place: Place, new: NewCheckpoint, codec: Codec)
     record.extra = new.extra
     body, _, spills = pack_step(record)
     root = None if place.ns == "" else (yield from log.read_head(place.root))
-    row = StepRow(
-        branch,
-        seq,
-        seq if in_full else before.key_seq,
-        id,
-        None if root is None else root.branch,
-        None if root is None else root.seq,
-        encode.run_bytes(new.metadata),
-        time.time_ns() // 1000,
-        body,
+    row = bind(
+        StepRow(
+            branch,
+            seq,
+            seq if in_full else before.key_seq,
+            id,
+            None if root is None else root.branch,
+            None if root is None else root.seq,
+            encode.run_bytes(new.metadata),
+            time.time_ns() // 1000,
+            body,
+        )
     )
     origin = None if appends or parent is None else parent.position
     if is_newest:
@@ -204,7 +207,7 @@ def _replace(place: Place, head: Head, row: StepRow, record: StepRecord, origin:
         last = max(key.seq for key in keys if key.branch == row.branch and key.key_seq == key_seq)
         yield from upkeep.rebase(place, head.line, row.branch, key_seq, {first})
         yield Query("step_rekey", (first, place.tenant, head.line, row.branch, first, last))
-    yield Query("step_rewrite", (row.seq, body, place.tenant, head.line, row.branch, row.seq))
+    yield from upkeep.rewrite(place, head.line, row, body)
     yield from upkeep.reset_head(place.tenant, head.line)
 
 
@@ -214,7 +217,7 @@ def _replace_tip(place: Place, head: Head, row: StepRow, body: bytes, origin: Po
     pending = yield Query("pending_read", (place.tenant, head.line, *row.position))
     yield Query("step_drop", (place.tenant, head.line, *row.position))
     yield Query("pending_clear", (place.tenant, head.line, *row.position))
-    moved = StepRow(branch, 1, 1, *row[3:8], body)
+    moved = bind(StepRow(branch, 1, 1, *row[3:8], body))
     step = log.NewStep(moved, 0, {}, head.position, origin)
     yield from log.write_step(place, head.line, (head.epoch, head.epoch), step, clears=False)
     for task_id, epoch, task in pending:

@@ -71,7 +71,9 @@ def read_state(heads: Heads, place: Place, head: Head, position: Position, row: 
     elif row is not None:
         first = row.key_seq
     else:
-        first = (yield from log.read_chain(place, head.line, branch, seq, seq))[0].key_seq
+        found = yield from log.read_chain(place, head.line, branch, seq, seq)
+        log.check_all(place, found, seq, seq)
+        first = found[0].key_seq
     rows = yield from log.read_chain(place, head.line, branch, first, seq)
     log.check_chain(place, rows, first, seq)
     state = yield from log.replay_rows(place, rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from clew.errors import CorruptRecordError
 from clew.ids import id_bytes
 from clew.protocols import HistoryQuery
 from clew.storage import log
@@ -53,6 +54,11 @@ def read_history(place: Place, query: HistoryQuery, decode: Decode) -> Steps[lis
             low, high = first.get(branch, (key_seq, seq))
             first[branch] = (min(low, key_seq), max(high, seq))
         yield from listing.read(first, set(wanted))
+        if not all(position in listing.entries for position in wanted):
+            raise CorruptRecordError(
+                f"thread {place.thread!r} lists checkpoints whose steps are missing",
+                hint="`clew doctor` shows what can still be read",
+            )
         for position in wanted:
             metadata = listing.entries[position].metadata
             if all(metadata.get(key) == value for key, value in query.filter.items()):

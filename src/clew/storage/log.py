@@ -18,6 +18,7 @@ from clew import _failpoints
 from clew.errors import CorruptRecordError, SchemaVersionError, ThreadConflictError
 from clew.ids import id_text
 from clew.serde.compress import pack, unpack
+from clew.storage.bound import unbound
 from clew.storage.query import Query, Row, Steps
 from clew.storage.records import Spills, StepRecord, TaskRecord, unpack_step, unpack_task
 from clew.storage.state import Replay, State
@@ -112,7 +113,15 @@ def conflict(place: Place) -> ThreadConflictError:
 def read_head(place: Place) -> Steps[Head | None]:
     """The head row of a namespace."""
     rows = yield Query("head_read", (place.tenant, place.thread, place.ns))
-    return Head(*rows[0]) if rows else None
+    if not rows:
+        return None
+    *fields, strays = rows[0]
+    if strays:  # the step with the largest id is elsewhere
+        raise CorruptRecordError(
+            f"the head of thread {place.thread!r} does not point at its newest checkpoint",
+            hint="restore the database from a backup; `clew doctor` shows what can still be read",
+        )
+    return Head(*fields)
 
 
 def claim_thread(
@@ -228,6 +237,16 @@ def read_step(place: Place, line: int, checkpoint_id: bytes) -> Steps[StepRow | 
 
 def check_chain(place: Place, rows: Sequence[StepRow], first: int, last: int) -> None:
     """Raise unless `rows` are the whole chain from the keyframe at `first` to `last`."""
+    check_all(place, rows, first, last)
+    if rows[0].key_seq != first:
+        raise CorruptRecordError(
+            f"thread {place.thread!r} misses the full value that stored steps from {first} on build on",
+            hint="`clew doctor` shows what can still be read",
+        )
+
+
+def check_all(place: Place, rows: Sequence[StepRow], first: int, last: int) -> None:
+    """Raise unless `rows` are every step of their branch from `first` to `last`."""
     if [row.seq for row in rows] != list(range(first, last + 1)):
         raise CorruptRecordError(
             f"thread {place.thread!r} misses stored steps between {first} and {last}",
@@ -245,24 +264,31 @@ def replay_rows(place: Place, rows: Iterable[StepRow]) -> Steps[State]:
 
 
 def advance(replay: Replay, row: StepRow, record: StepRecord) -> None:
-    """Take a replay one row further."""
-    replay.step(
-        record,
-        key_seq=row.key_seq,
-        is_keyframe=row.seq == row.key_seq,
-        id=row.checkpoint_id,
-        created_at=row.created_at,
-        size=len(row.body),
-    )
+    """Take a replay one row further; raises `CorruptRecordError` if the row does not continue it."""
+    try:
+        replay.step(
+            record,
+            key_seq=row.key_seq,
+            is_keyframe=row.seq == row.key_seq,
+            id=row.checkpoint_id,
+            created_at=row.created_at,
+            size=len(row.body),
+        )
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise CorruptRecordError(
+            f"checkpoint {id_text(row.checkpoint_id)} does not fit the step before it: {error}",
+            hint="`clew doctor` shows what is damaged; fork the thread from an earlier checkpoint",
+        ) from error
 
 
 def read_record(place: Place, row: StepRow) -> Steps[StepRecord]:
     """A row's record, with its spilled leaves in place; an error names the checkpoint and its thread."""
     try:
-        record = unpack_step(row.body)
+        body = unbound(row)
+        record = unpack_step(body)
         if record.spills:
             spilled = yield from read_spills(place, record.spills)
-            record = unpack_step(row.body, spilled)
+            record = unpack_step(body, spilled)
     except (CorruptRecordError, SchemaVersionError) as error:
         raise type(error)(
             f"checkpoint {id_text(row.checkpoint_id)} of thread {place.thread!r} cannot be read: {error}",

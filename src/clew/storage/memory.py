@@ -104,7 +104,7 @@ class MemoryTables:
             return []
         epoch, branch, seq, *rest = self._heads[line][:9]
         before = self._steps[line].get((branch, seq - 1))
-        return [(line, epoch, branch, seq, *rest, None if before is None else before[3])]
+        return [(line, epoch, branch, seq, *rest, None if before is None else before[3], False)]
 
     def _do_head_line(self, tenant: str, thread: str, ns: str) -> list[Row]:
         return [(self._places[tenant, thread, ns],)]

@@ -26,7 +26,7 @@ def typed(error: sqlite3.Error, path: str, busy_timeout: float) -> StorageError:
         return StorageError(f"{where} is read-only", hint="give this process write access to the file and its folder")
     if name == "SQLITE_NOTADB":
         return StorageError(f"{path!r} is not a SQLite database", hint="name another file, or one that does not exist")
-    if name.startswith("SQLITE_CORRUPT"):
+    if name.startswith("SQLITE_CORRUPT") or "Could not decode to UTF-8" in str(error):
         return damaged(path, error)
     if name.startswith("SQLITE_CANTOPEN"):
         return StorageError(

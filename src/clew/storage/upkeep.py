@@ -15,8 +15,9 @@ from typing import NamedTuple
 from clew import _failpoints
 from clew.errors import StorageError
 from clew.storage import log
+from clew.storage.bound import bind, unbound
 from clew.storage.encode import timestamp
-from clew.storage.log import Place, Position
+from clew.storage.log import Place, Position, StepRow
 from clew.storage.query import Query, Steps
 from clew.storage.records import pack_step, unpack_step, unpack_task
 from clew.storage.state import Replay, keyframe
@@ -144,8 +145,14 @@ def rebase(place: Place, line: int, branch: int, first: int, seqs: set[int]) -> 
         if row.seq in seqs:
             body, _, spills = pack_step(keyframe(replay.state(), writes=record))
             yield from log.write_spills(place, spills)
-            yield Query("step_rewrite", (row.seq, body, place.tenant, line, branch, row.seq))
+            yield from rewrite(place, line, row, body)
             _failpoints.hit("prune.statement")
+
+
+def rewrite(place: Place, line: int, row: StepRow, body: bytes) -> Steps[None]:
+    """Put another body, a keyframe's, into a row."""
+    keyframe_row = bind(row._replace(key_seq=row.seq, body=body))
+    yield Query("step_rewrite", (row.seq, keyframe_row.body, place.tenant, line, row.branch, row.seq))
 
 
 def sweep_spills(tenant: str, thread: str) -> Steps[None]:
@@ -157,7 +164,7 @@ def sweep_spills(tenant: str, thread: str) -> Steps[None]:
         place = Place(tenant, thread, "")
         for key in (yield from read_keys(tenant, line)):
             for row in (yield from log.read_chain(place, line, key.branch, key.seq, key.seq)):
-                stored.difference_update(unpack_step(row.body).spills)
+                stored.difference_update(unpack_step(unbound(row)).spills)
         for *_, body in (yield Query("pending_list", (tenant, line))):
             stored.difference_update(unpack_task(body)[1])
     for hash in stored:

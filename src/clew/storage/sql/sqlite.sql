@@ -2,7 +2,10 @@
 
 -- name: head_read
 select head.line, head.epoch, head.branch, head.seq, head.key_seq, head.top_branch, head.since, head.last_id,
-       head.root_branch, head.root_seq, before.checkpoint_id
+       head.root_branch, head.root_seq, before.checkpoint_id,
+       exists (select 1 from clew_step as newest
+                where newest.tenant = head.tenant and newest.line = head.line and newest.checkpoint_id = head.last_id
+                  and (newest.branch, newest.seq) <> (head.branch, head.seq))
   from clew_head as head
   left join clew_step as before
     on before.tenant = head.tenant and before.line = head.line
