@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 
 from benchmarks.library import Library
 from benchmarks.measure import Faster, Row
@@ -25,8 +27,14 @@ print(time.perf_counter() - start, len(set(sys.modules) - before))
 def measure(library: Library) -> dict[str, float]:
     program = PROGRAM.format(prefix=library.prefix)
     command = [sys.executable, "-c", program]
-    runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() for _ in range(4)]
-    # The first run may still have to write bytecode.
+    # As installed packages: with bytecode, whatever this shell says. The first run may still have to write it.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with tempfile.TemporaryDirectory() as folder:
+        environment["PYTHONPYCACHEPREFIX"] = folder
+        runs = [
+            subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.split()
+            for _ in range(6)
+        ]
     return {
         "time": statistics.median(float(elapsed) for elapsed, _ in runs[1:]) * 1e3,
         "modules": float(runs[-1][1]),
