@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clew import _failpoints
+from clew.checkpoint.sqlite import SqliteSaver
 
 SECONDS = 20
 
@@ -86,3 +87,11 @@ def park(work: Callable[[], Any], number: int) -> tuple[Parking, Background]:
         run = Background(work, settled=parking.settled).start()
         assert parking.settled.wait(SECONDS), "the run hangs"
     return parking, run
+
+
+def settle(saver: Any) -> None:
+    """What a run that stands still had queued is written by its saver all the same; wait until that is done."""
+    if isinstance(saver, SqliteSaver):
+        saver._writes.drain()
+        with saver._writes._mutex:  # the writer thread may be in the middle of the last group
+            pass

@@ -13,7 +13,7 @@ from clew.checkpoint.memory import InMemorySaver
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.errors import ThreadConflictError
 from tests.faults.checker import stored
-from tests.faults.parking import park
+from tests.faults.parking import park, settle
 from tests.faults.stories import BY_NAME, Notes, Story
 
 CONFIG: Any = {"configurable": {"thread_id": "thread"}}
@@ -76,6 +76,7 @@ def taken_over_at(number: int, story: Story, savers: tuple[Any, Any], durability
     if not parking.at:
         assert run.join().error is None
         return False
+    settle(savers[0])
     state = later.graph.get_state(CONFIG)
     durable = stored(savers[1]).finished
     shown, ran = len(older.shown), len(older.notes.ran)

@@ -21,7 +21,7 @@ from clew.checkpoint.sqlite import SqliteSaver
 from clew.errors import EmptyInputError, ThreadConflictError, UnknownInterruptError
 from clew.graph import START, StateGraph
 from clew.types import Command, interrupt
-from tests.faults.parking import Background, Parking, park
+from tests.faults.parking import Background, Parking, park, settle
 from tests.model.reference import NEXT, Checkpoint, Thread, forked, ran, updated, with_input
 
 THREADS = ("one", "two", "three")
@@ -113,19 +113,11 @@ class ThreadMachine(RuleBasedStateMachine):
             self.follow(name, made)
             return
         self.parked.append((parking, run))
-        self.settle(who)
+        settle(self.savers[who % len(self.savers)])
         self.follow(name, made[: len(self.history(name)) - len(self.model[name].checkpoints)])
         thread = self.model[name]
         if answer is not None and asked and not self.questions(name) and thread.head is base and base is not None:
             thread.checkpoints[-1] = replace(base, answer=answer)
-
-    def settle(self, who: int) -> None:
-        """What an abandoned run had queued is written by its saver all the same."""
-        saver = self.savers[who % len(self.savers)]
-        if isinstance(saver, SqliteSaver):
-            saver._writes.drain()
-            with saver._writes._mutex:  # the writer thread may be in the middle of the last group
-                pass
 
     def follow(self, name: str, made: Sequence[Checkpoint]) -> None:
         """Take checkpoints into the model, with the ids that they got."""
