@@ -143,12 +143,14 @@ def _sequence(bodies: Sequence[Body]) -> Body:
         return given
 
     async def arun(given: Any, scope: TaskScope) -> Any:
+        from asyncio import to_thread  # late: asyncio is not needed to run synchronously
+
         for body in bodies:
             if body.arun is not None:
                 given = await body.arun(given, scope)
             else:
                 assert body.run is not None
-                given = body.run(given, scope)
+                given = await to_thread(body.run, given, scope)
         return given
 
-    return Body(run, arun)
+    return Body(run, None if all(body.arun is None for body in bodies) else arun)

@@ -18,7 +18,7 @@ from clew.drivers.sync import SyncDriver
 from clew.engine.program import Node, Program, lower
 from clew.engine.run import Outcome, run
 from clew.engine.state import read
-from clew.errors import GraphInterrupt
+from clew.errors import GraphError, GraphInterrupt
 from clew.pregel._config import Config, as_names, merged
 from clew.pregel._prepare import Options, Prepared, contexts_of_calls, prepare, show_function
 from clew.pregel._stream import last_value
@@ -31,7 +31,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
     """A graph lowered to a program, with what it runs on: checkpointer, store, cache.
 
     Usually made by `StateGraph.compile` or `entrypoint`; the constructor takes a program's parts: `nodes` (from
-    `NodeBuilder`) and `channels` by name, and which channels are input, output and streamed.
+    `NodeBuilder`) and `channels` by name, and which channels are input, output and streamed (by default all).
     """
 
     is_clew_graph = True
@@ -64,14 +64,16 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
     ) -> None:
         built = {key: node.build(key) if hasattr(node, "build") else node for key, node in nodes.items()}
         retry = (retry_policy,) if isinstance(retry_policy, RetryPolicy) else tuple(retry_policy)
+        known = _channels(channels)
+        _check_channels(name, built, known, managed or {}, (input_channels, output_channels, stream_channels or ()))
         self.program: Program = lower(
             name=name,
             nodes=built,
-            channels=_channels(channels),
+            channels=known,
             managed=managed or {},
             input_channels=input_channels,
             output_channels=output_channels,
-            stream_channels=stream_channels,
+            stream_channels=list(channels) if stream_channels is None else stream_channels,
             step_timeout=step_timeout,
             retry=retry,
             cache=cache_policy,
@@ -572,6 +574,32 @@ def _durability(durability: Any, deprecated: dict[str, Any]) -> Any:
 
 def _is_typed_dict(schema: type) -> bool:
     return hasattr(schema, "__total__") and issubclass(schema, dict)
+
+
+def _check_channels(
+    graph: str,
+    nodes: Mapping[str, Node],
+    channels: Mapping[str, Any],
+    managed: Mapping[str, Any],
+    ways: Sequence[str | Sequence[str]],
+) -> None:
+    """Refuse a program in which a node or a way in or out names a channel that there is not."""
+    hint = f"the channels are: {', '.join(name for name in channels if not name.startswith('__'))}"
+    for node in nodes.values():
+        for trigger in node.triggers:
+            if trigger not in channels:
+                raise GraphError(f"node {node.name!r} subscribes to unknown channel {trigger!r}", hint=hint)
+        for name in _several(node.channels):
+            if name not in channels and name not in managed:
+                raise GraphError(f"node {node.name!r} reads unknown channel {name!r}", hint=hint)
+    for what, names in zip(("input", "output", "stream"), ways, strict=True):
+        for name in _several(names):
+            if name not in channels:
+                raise GraphError(f"{what} channel {name!r} of graph {graph!r} does not exist", hint=hint)
+
+
+def _several(names: str | Sequence[str]) -> Sequence[str]:
+    return (names,) if isinstance(names, str) else names
 
 
 def _channels(channels: Mapping[str, Any]) -> dict[str, Any]:
