@@ -24,7 +24,7 @@ _START, _END = 1, 9  # of the checksum in an envelope; see `clew.serde.compress`
 def bind(row: StepRow) -> StepRow:
     """`row` with the envelope in its body bound to its columns. Of `key_seq` only whether it is the row's own counts:
     pruning moves it."""
-    return row._replace(body=_mixed(row))
+    return row._make((*row[:8], _mixed(row)))
 
 
 def unbound(row: StepRow) -> bytes:
