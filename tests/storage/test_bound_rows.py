@@ -70,7 +70,9 @@ def test_a_head_that_points_elsewhere_is_refused(tmp_path: Path, change: str, me
         with pytest.raises(CorruptRecordError, match=message):
             load(saver, "a")
 
-        assert load(saver, "b").values["count"] == "forked"
+        intact = load(saver, "b")
+        assert intact is not None
+        assert intact.values["count"] == "forked"
 
 
 def test_a_chain_that_does_not_begin_with_a_full_value_is_refused(tmp_path: Path) -> None:
