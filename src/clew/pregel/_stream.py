@@ -86,7 +86,8 @@ def last_value(chunks: Sequence[Any], version: str) -> Any:
         return None
     if version == "v2":
         return GraphOutput(chunks[-1]["data"], tuple(q for chunk in chunks for q in chunk["interrupts"]))
-    questions = [q for chunk in chunks if isinstance(chunk, dict) for q in chunk.get(INTERRUPT, ())]
+    dicts = [cast("dict[str, Any]", chunk) for chunk in chunks if isinstance(chunk, dict)]
+    questions = [question for chunk in dicts for question in chunk.get(INTERRUPT, ())]
     return {**chunks[-1], INTERRUPT: questions} if questions else chunks[-1]
 
 
