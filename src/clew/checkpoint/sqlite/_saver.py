@@ -167,7 +167,13 @@ class SqliteSaver(CheckpointSaver):
 
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Job] = loop.create_future()
-        self._writes.post(Job(op, lambda job: _wake(loop, future, job)), hurry=True)
+
+        def settle(job: Job) -> None:
+            job.op.session.settled += 1
+            _wake(loop, future, job)
+
+        op.session.submitted += 1  # so that who stops waiting for it can still wait for it by a flush
+        self._writes.post(Job(op, settle), hurry=True)
         return await future
 
     async def _on_reader(self, work: Callable[[], T]) -> T:
