@@ -148,6 +148,7 @@ def test_a_crash_after_any_effect_changes_nothing_about_the_end(name: str, durab
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 @pytest.mark.parametrize("name", ["parallel", "fan_out", "questions", "handler", "repair", "children"])
 def test_a_crash_after_any_effect_under_every_order_of_finishing(name: str, durability: str) -> None:

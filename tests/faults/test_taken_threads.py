@@ -144,6 +144,7 @@ def test_a_run_that_lost_its_thread_in_a_file(tmp_path: Path, name: str, durabil
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync driver", "asyncio"])
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 @pytest.mark.parametrize("name", [name for name in BY_NAME if name not in ("repair", "storing")])
