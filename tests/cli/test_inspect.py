@@ -86,6 +86,25 @@ def test_doctor_names_the_thread_with_a_flipped_bit(clew: Clew, talked: str, tmp
     assert result.out.endswith("2 threads, 1 broken\n")
 
 
+def test_doctor_finds_an_id_that_changed_in_its_row_or_in_its_index(clew: Clew, talked: str, tmp_path: Path) -> None:
+    path = tmp_path / "clew.db"
+    with closing(sqlite3.connect(path)) as connection:
+        oldest = connection.execute("select checkpoint_id from clew_step order by checkpoint_id limit 1").fetchone()[0]
+    whole = path.read_bytes()
+    places = [found.start() for found in re.finditer(re.escape(oldest), whole)]
+    assert len(places) == 2
+
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place + 15] ^= 1
+        path.write_bytes(damaged)
+        result = clew("doctor")
+
+        assert result.status == 1
+        assert "✗ file: " in result.out
+        assert json.loads(clew("doctor", "--json").out)[0]["thread"] is None
+
+
 @pytest.mark.parametrize("command", ["state", "history"])
 def test_unknown_thread_is_an_error(clew: Clew, talked: str, command: str) -> None:
     result = clew(command, "--thread", "other")

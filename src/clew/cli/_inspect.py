@@ -103,21 +103,26 @@ def threads(db: Database = DEFAULT_DB, as_json: AsJson = False) -> None:
 
 
 def doctor(db: Database = DEFAULT_DB, as_json: AsJson = False) -> None:
-    """Verify every thread's chain of steps; status 1 if one of them is broken."""
+    """Verify the file and every thread's chain of steps; status 1 if something is broken."""
     with open_saver(db) as saver:
+        damage = saver.damage()
         found = {one.thread_id: saver.verify(one.thread_id).problems for one in saver.threads()}
     broken = [thread for thread, problems in found.items() if problems]
     if as_json:
-        rows = [{"thread": thread, "problems": problems} for thread, problems in found.items()]
+        rows: list[dict[str, Any]] = [{"thread": name, "problems": problems} for name, problems in found.items()]
+        if damage:
+            rows.insert(0, {"thread": None, "problems": [{"message": message} for message in damage]})
         show.results.print(to_json(rows, indent=2))
     else:
+        for message in damage:
+            show.results.print(Text.assemble(("✗ ", "bold red"), f"file: {message}"))
         for thread, problems in found.items():
             show.results.print(Text.assemble(("✗ ", "bold red") if problems else ("✓ ", "green"), thread))
             for problem in problems:
                 place = " ".join(filter(None, (problem.checkpoint_id, problem.ns)))
                 show.results.print(f"    {place}{': ' if place else ''}{problem.message}")
         show.results.print(f"{len(found)} threads, {len(broken)} broken")
-    if broken:
+    if broken or damage:
         raise Exit(1)
 
 

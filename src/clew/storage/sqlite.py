@@ -96,6 +96,14 @@ class SqliteTables:
         with self._lock:
             self._writing()
 
+    def damage(self) -> list[str]:
+        """What SQLite itself finds wrong with the file: pages, and indexes that do not say what their tables say."""
+        with self._read_lock:
+            connection = self._reading()
+            with self._typed_errors():
+                found = [str(row[0]) for row in connection.execute("pragma integrity_check(20)")]
+        return [] if found == ["ok"] else found
+
     def close(self) -> None:
         """Close the connections; those that were given are left open."""
         with self._read_lock, self._lock:

@@ -83,6 +83,12 @@ class SqliteSaver(CheckpointSaver):
         """Make or upgrade the tables; done on first use by itself, idempotent, and safe to race."""
         self.tables.setup()
 
+    def damage(self) -> list[str]:
+        """What SQLite finds wrong with the file itself, such as an index that misses rows; `verify` reads the threads.
+
+        Reads the whole file."""
+        return self.tables.damage()
+
     def run(self, op: LogOp[T]) -> T:
         """Run an operation and wait for it (a write: until it is durable)."""
         self.tables.check_usable()  # before any lock: one that was held at a fork stays so in the child
