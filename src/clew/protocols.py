@@ -155,9 +155,10 @@ class Cursor(Protocol):
 
 
 class Session(Protocol):
-    """One run (or one read) on one thread."""
+    """One run (or one read) on one thread. `error` is what made one of its writes fail, after which none is made."""
 
     thread_id: str
+    error: BaseException | None
 
     def cursor(self, ns: str = "") -> Cursor:
         """The cursor of a namespace; asking again for the same namespace gives a new, independent cursor."""

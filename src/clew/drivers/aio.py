@@ -32,7 +32,7 @@ from clew.engine.project import update_event
 from clew.engine.run import Outcome
 from clew.engine.superstep import Steps
 from clew.engine.task import Call, Task
-from clew.errors import ParentCommand
+from clew.errors import ParentCommand, ThreadConflictError
 from clew.ids import unsaved_ids
 
 
@@ -153,6 +153,8 @@ class AsyncDriver:
         is_closed = isinstance(sys.exception(), GeneratorExit)
         try:
             await self._flush(self.saving.flush(fx.Flush(is_final=True, is_failed=True)))
+        except ThreadConflictError:
+            pass  # another run goes on with the thread that this one was stopped on
         except Exception:
             if is_closed:  # else the error that stopped the run is on its way, and is the one to see
                 raise
@@ -172,12 +174,14 @@ class AsyncDriver:
     def _perform(self, effect: fx.Effect) -> Any:
         match effect:
             case fx.Start():
+                self._check_saved()
                 self._start(effect)
             case fx.Commit():
                 if self.saving is None:
                     return fx.Stamp(self.next_id(), "")
                 return self._save(self.saving.commit(effect))
             case fx.Emit():
+                self._check_saved()
                 self.show(effect.mode, effect.data, effect.step)
             case fx.SaveWrites():
                 return None if self.saving is None else self._save(self.saving.save_writes(effect))
@@ -208,6 +212,11 @@ class AsyncDriver:
         )
         self.saving.last_id = None if saved is None else saved.checkpoint_id
         return saved
+
+    def _check_saved(self) -> None:
+        """Raise if a save of this run has failed by now: then it starts nothing more and shows nothing more."""
+        if self.saving is not None and self.scope.session.error is not None:
+            raise self.scope.session.error
 
     def _save(self, plan: Plan) -> Any:
         if plan.op is not None:

@@ -29,7 +29,7 @@ from clew.engine.project import update_event
 from clew.engine.run import Outcome
 from clew.engine.superstep import Steps
 from clew.engine.task import Call, Task
-from clew.errors import ParentCommand
+from clew.errors import ParentCommand, ThreadConflictError
 from clew.ids import unsaved_ids
 
 if TYPE_CHECKING:
@@ -129,6 +129,8 @@ class SyncDriver:
         try:
             for plan in self.saving.flush(fx.Flush(is_final=True, is_failed=True)):
                 self._save(plan)
+        except ThreadConflictError:
+            pass  # another run goes on with the thread that this one was stopped on
         except Exception:
             if is_closed:  # else the error that stopped the run is on its way, and is the one to see
                 raise
@@ -147,12 +149,14 @@ class SyncDriver:
     def _perform(self, effect: fx.Effect) -> Any:
         match effect:
             case fx.Start():
+                self._check_saved()
                 self._start(effect)
             case fx.Commit():
                 if self.saving is None:
                     return fx.Stamp(self.next_id(), "")
                 return self._save(self.saving.commit(effect))
             case fx.Emit():
+                self._check_saved()
                 self.show(effect.mode, effect.data, effect.step)
             case fx.SaveWrites():
                 if self.saving is not None:
@@ -184,6 +188,11 @@ class SyncDriver:
             case fx.Wait():
                 raise AssertionError("waiting is done by drive")
         return None
+
+    def _check_saved(self) -> None:
+        """Raise if a save of this run has failed by now: then it starts nothing more and shows nothing more."""
+        if self.saving is not None and self.scope.session.error is not None:
+            raise self.scope.session.error
 
     def _save(self, plan: Plan) -> Any:
         if plan.op is not None:

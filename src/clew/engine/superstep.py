@@ -92,8 +92,8 @@ class Superstep:
     def _run_alone(self, todo: Sequence[Task]) -> Steps[bool]:
         """The common case, without the bookkeeping: one task that finishes. Gives whether it did."""
         task = todo[0]
+        yield fx.Start(todo, is_alone=True)  # refused when the run has lost its thread: then nothing runs
         self.running.add(task)
-        yield fx.Start(todo, is_alone=True)
         try:
             events: Sequence[fx.Event] = yield fx.Wait(self.program.step_timeout)
         except GeneratorExit:
@@ -111,8 +111,9 @@ class Superstep:
         return False
 
     def _start(self, tasks: Sequence[Task]) -> Steps[None]:
+        is_alone = not self.running and len(tasks) == 1 and tasks[0].call is None
+        yield fx.Start(tasks, is_alone=is_alone)
         self.running.update(tasks)
-        yield fx.Start(tasks, is_alone=len(self.running) == 1 and tasks[0].call is None)
 
     def _from_cache(self, todo: list[Task]) -> Steps[list[Task]]:
         keyed = [task for task in todo if task.cache_key is not None]
@@ -238,8 +239,8 @@ class Superstep:
                 if task.attempt < policy.max_attempts and self.error is None:
                     interval = policy.interval(task.attempt)
                     task.attempt += 1
+                    yield fx.Start([task], interval, policy.jitter, is_alone=not self.running)
                     self.running.add(task)
-                    yield fx.Start([task], interval, policy.jitter, is_alone=len(self.running) == 1)
                     return
                 break
         if isinstance(error, ParentCommand):
