@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from clew.checkpoint.sqlite import SqliteSaver
 from tests.cli.conftest import Clew
 
 ADA = '{"lines": ["Ada"]}'
+SLOW = """
+import threading
+from typing import TypedDict
+
+from clew.graph import START, StateGraph
+
+graph = StateGraph(TypedDict("State", {"done": int}, total=False))
+graph.add_node("first", lambda state: {"done": 1})
+graph.add_node("second", lambda state: threading.Event().wait())
+graph.add_edge(START, "first")
+graph.add_edge("first", "second")
+"""
 
 
 @pytest.mark.parametrize("graph", ["builder", "compiled", "factory"])
@@ -127,12 +143,14 @@ def test_run_refuses_a_url_that_nothing_serves(clew: Clew, app: str) -> None:
     assert result.err.startswith("error: no storage serves 'mysql' URLs\nhint: give a path, or sqlite:///PATH")
 
 
-def test_failing_node_is_named_and_the_thread_can_go_on(clew: Clew, app: str) -> None:
+def test_failing_node_is_named_and_the_thread_can_go_on(clew: Clew, app: str, tmp_path: Path) -> None:
     result = clew("run", f"{app}:broken", "--thread", "t", "--input", ADA)
     resumed = clew("resume", f"{app}:builder", "--thread", "t")
 
     assert result.status == 1
     assert result.err.startswith("error: ValueError: the kettle is empty\n")
+    line = (tmp_path / f"{app}.py").read_text().splitlines().index('    raise ValueError("the kettle is empty")') + 1
+    assert result.err.endswith(f"at {tmp_path / app}.py:{line}\n")
     assert "'talk'" in result.err
     assert "Hello, Ada." in resumed.out
 
@@ -186,3 +204,22 @@ def test_fork_refuses_a_checkpoint_that_is_not_there(clew: Clew, app: str) -> No
 
     assert result.status == 1
     assert missing in result.err
+
+
+def test_ctrl_c_says_how_to_go_on_and_nothing_finished_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = [sys.executable, "-m", "clew.cli", "run", "slow.py:graph", "--thread", "t", "--input", "{}"]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    assert running.stdout.readline() == '✓ first {"done": 1}\n'
+
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+
+    go_on = "clew resume slow.py:graph --thread t --db ./clew.db"
+    assert running.returncode == 130
+    assert err == f"stopped    thread t; `{go_on}` goes on after its last finished step\n"
+    with SqliteSaver.from_conn_string(str(tmp_path / "clew.db")) as saver:
+        found = saver.get_tuple({"configurable": {"thread_id": "t"}})
+    assert found is not None
+    assert found.checkpoint["channel_values"]["done"] == 1

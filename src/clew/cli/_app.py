@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sysconfig
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
+import clew
 from clew.cli import _draw, _inspect, _run
 from clew.cli import _show as show
 from clew.errors import ClewError
+
+_paths = sysconfig.get_paths()
+_NOT_THE_USERS = (str(Path(clew.__file__).parent), _paths["stdlib"], _paths["purelib"], _paths["platlib"], "<")
 
 app = typer.Typer(
     name="clew",
@@ -39,9 +46,17 @@ def run_app(arguments: Sequence[str]) -> None:
         show.show_error(str(error), notes_of(error))
         raise SystemExit(1) from error
     except Exception as error:
-        show.show_error(f"{type(error).__name__}: {error}", notes_of(error))
+        show.show_error(f"{type(error).__name__}: {error}", [*notes_of(error), *place_of(error)])
         raise SystemExit(1) from error
 
 
 def notes_of(error: BaseException) -> list[str]:
     return [str(note) for note in getattr(error, "__notes__", [])]
+
+
+def place_of(error: BaseException) -> list[str]:
+    """Where the user's own code was when it failed; nothing if none of it was running."""
+    own = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_THE_USERS)
+    ]
+    return [f"at {own[-1].filename}:{own[-1].lineno}"] if own else []

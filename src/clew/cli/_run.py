@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Annotated, Any, Literal, cast
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from clew.cli import _show as show
 from clew.cli._database import open_saver
@@ -35,7 +36,7 @@ def run(
     value = read_json(input, "--input")
     with open_saver(db, must_exist=False) as saver:
         graph = load(target, saver)
-        asyncio.run(stream(graph, value, config(thread, recursion_limit), durability))
+        until_stopped(stream(graph, value, config(thread, recursion_limit), durability), target, thread, db)
 
 
 def resume(
@@ -55,7 +56,7 @@ def resume(
     with open_saver(db) as saver:
         graph = load(target, saver)
         where = config(thread, recursion_limit, checkpoint)
-        asyncio.run(check_and_stream(graph, value, where, durability))
+        until_stopped(check_and_stream(graph, value, where, durability), target, thread, db)
 
 
 def fork(
@@ -77,6 +78,16 @@ def fork(
     show.show_fact("forked", f"thread {thread} at {checkpoint}")
     show.show_fact("checkpoint", made["configurable"]["checkpoint_id"])
     show.show_fact("go on", f"clew resume {target} --thread {thread} --db {db}")
+
+
+def until_stopped(running: Coroutine[Any, Any, None], target: str, thread: str, db: str) -> None:
+    """Run to the end; Ctrl-C ends with status 130 and says how to go on."""
+    try:
+        asyncio.run(running)
+    except KeyboardInterrupt:
+        go_on = f"clew resume {target} --thread {thread} --db {db}"
+        show.notes.print(f"stopped    thread {thread}; `{go_on}` goes on after its last finished step")
+        raise Exit(130) from None
 
 
 def config(thread: str, recursion_limit: int | None = None, checkpoint: str | None = None) -> dict[str, Any]:
