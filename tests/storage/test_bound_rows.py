@@ -42,6 +42,7 @@ def damaged(path: Path, statement: str) -> SqliteSaver:
         "root_branch = 1, root_seq = 1",
         "run_id = x'01'",
         "key_seq = seq",
+        "key_seq = 'text'",
         "body = cast('text' as text)",
         "body = x''",
     ],
@@ -50,7 +51,9 @@ def test_a_step_with_another_column_is_refused(tmp_path: Path, change: str) -> N
     with damaged(
         tmp_path / "x.db", f"update clew_step set {change} where line = 1 and branch = 0 and seq = 3"
     ) as saver:
-        with pytest.raises(CorruptRecordError, match="thread 'a' cannot be read: a stored record"):
+        with pytest.raises(
+            CorruptRecordError, match=r"thread 'a' (cannot be read: a stored record|lists checkpoints whose)"
+        ):
             history(saver, "a")
 
         assert not saver.verify("a").is_intact
@@ -63,6 +66,7 @@ def test_a_step_with_another_column_is_refused(tmp_path: Path, change: str) -> N
     [
         ("branch = 0, seq = 4", "the head of thread 'a' does not point at its newest checkpoint"),
         ("key_seq = 0", "thread 'a' misses stored steps between 0 and 1"),
+        ("seq = 'text'", "the head of thread 'a' does not point at its newest checkpoint"),
     ],
 )
 def test_a_head_that_points_elsewhere_is_refused(tmp_path: Path, change: str, message: str) -> None:

@@ -49,16 +49,15 @@ def read_history(place: Place, query: HistoryQuery, decode: Decode) -> Steps[lis
         if not rows:
             break
         wanted = [(branch, seq) for branch, seq, _, _ in rows]
+        if not all(log.are_numbers(row[:3]) for row in rows):
+            raise _inconsistent(place)
         first: dict[int, tuple[int, int]] = {}
         for branch, seq, key_seq, _ in rows:
             low, high = first.get(branch, (key_seq, seq))
             first[branch] = (min(low, key_seq), max(high, seq))
         yield from listing.read(first, set(wanted))
         if not all(position in listing.entries for position in wanted):
-            raise CorruptRecordError(
-                f"thread {place.thread!r} lists checkpoints whose steps are missing",
-                hint="`clew doctor` shows what can still be read",
-            )
+            raise _inconsistent(place)
         for position in wanted:
             metadata = listing.entries[position].metadata
             if all(metadata.get(key) == value for key, value in query.filter.items()):
@@ -68,6 +67,13 @@ def read_history(place: Place, query: HistoryQuery, decode: Decode) -> Steps[lis
             break
         batch *= 2
     return found if query.limit is None else found[: query.limit]
+
+
+def _inconsistent(place: Place) -> CorruptRecordError:
+    return CorruptRecordError(
+        f"thread {place.thread!r} lists checkpoints whose steps are missing",
+        hint="`clew doctor` shows what can still be read",
+    )
 
 
 class _Listing:

@@ -116,7 +116,8 @@ def read_head(place: Place) -> Steps[Head | None]:
     if not rows:
         return None
     *fields, strays = rows[0]
-    if strays:  # the step with the largest id is elsewhere
+    # Either the step with the largest id is elsewhere, or what was a number is none: a flipped bit can change its kind.
+    if strays or not are_numbers(fields[:7]):
         raise CorruptRecordError(
             f"the head of thread {place.thread!r} does not point at its newest checkpoint",
             hint="restore the database from a backup; `clew doctor` shows what can still be read",
@@ -245,9 +246,14 @@ def check_chain(place: Place, rows: Sequence[StepRow], first: int, last: int) ->
         )
 
 
+def are_numbers(columns: Iterable[object]) -> bool:
+    """Whether columns that hold whole numbers still do."""
+    return all(type(column) is int for column in columns)
+
+
 def check_all(place: Place, rows: Sequence[StepRow], first: int, last: int) -> None:
     """Raise unless `rows` are every step of their branch from `first` to `last`."""
-    if [row.seq for row in rows] != list(range(first, last + 1)):
+    if not are_numbers((first, last)) or [row.seq for row in rows] != list(range(first, last + 1)):
         raise CorruptRecordError(
             f"thread {place.thread!r} misses stored steps between {first} and {last}",
             hint="`clew doctor` shows what can still be read",
