@@ -77,3 +77,29 @@ def test_closing_an_async_stream_while_sync_nodes_run_stops_the_run(others: int)
     bench.gate.set()
 
     assert bench.graph.invoke(None, CONFIG)["log"] == ["in", *["1"] * others]
+
+
+def test_a_sibling_that_finishes_while_its_stream_is_closed_is_not_repeated() -> None:
+    ran: list[str] = []
+    is_read = threading.Event()
+
+    def quick(state: Any) -> Any:
+        ran.append("quick")
+        return {"log": ["quick"]}
+
+    def slow(state: Any) -> Any:
+        is_read.wait(20)
+        ran.append("slow")
+        return {"log": ["slow"]}
+
+    builder = StateGraph(Log).add_node("quick", quick).add_node("slow", slow)
+    graph = builder.add_edge(START, "quick").add_edge(START, "slow").compile(checkpointer=InMemorySaver())
+    stream = graph.stream({"log": []}, CONFIG, stream_mode="updates")
+    assert next(stream) == {"quick": {"log": ["quick"]}}
+    is_read.set()
+    stream.close()
+
+    result = graph.invoke(None, CONFIG)
+
+    assert result == {"log": ["quick", "slow"]}
+    assert ran == ["quick", "slow"]

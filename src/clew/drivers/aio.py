@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future as ThreadFuture
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, cast
 
 from clew._scope import RunScope, TaskScope, current
 from clew.drivers import _workers
@@ -32,7 +32,7 @@ from clew.engine.project import update_event
 from clew.engine.run import Outcome
 from clew.engine.superstep import Steps
 from clew.engine.task import Call, Task
-from clew.errors import ParentCommand, ThreadConflictError
+from clew.errors import ParentCommand, StorageError, ThreadConflictError
 from clew.ids import unsaved_ids
 
 
@@ -114,6 +114,8 @@ class AsyncDriver:
                 while output:
                     yield output.popleft()
         finally:
+            if not has_ended:
+                await self._leave(engine, reply)
             await self._close(engine)
             if not has_ended:
                 await self._settle()
@@ -142,9 +144,28 @@ class AsyncDriver:
                 except BaseException as raised:
                     error = raised
         finally:
+            if not has_ended:
+                await self._leave(engine, reply)
             await self._close(engine)
             if not has_ended:
                 await self._settle()
+
+    async def _leave(self, engine: Steps[Outcome], held: Any) -> None:
+        """Let the engine stop what runs and save what still finishes; `held` are events it has not been told yet."""
+        try:
+            effect = engine.throw(fx.Left())
+            while True:
+                if type(effect) is fx.Wait:
+                    events: list[fx.Event] | None = cast("list[fx.Event]", held) if isinstance(held, list) else None
+                    held = None
+                    reply: Any = events or await self._wait(effect.timeout)
+                else:
+                    reply = self._perform(effect)
+                    if isinstance(reply, _Pending):
+                        reply = await reply.work
+                effect = engine.send(reply)
+        except (StopIteration, fx.Left, StorageError):
+            pass  # what could not be saved is said when the run settles
 
     async def _settle(self) -> None:
         """A run that was stopped early, or by an error of the engine: what it has done is saved all the same."""

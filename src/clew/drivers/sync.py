@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from clew._scope import RunScope, TaskScope, current
 from clew.drivers import _workers
@@ -29,7 +29,7 @@ from clew.engine.project import update_event
 from clew.engine.run import Outcome
 from clew.engine.superstep import Steps
 from clew.engine.task import Call, Task
-from clew.errors import ParentCommand, ThreadConflictError
+from clew.errors import ParentCommand, StorageError, ThreadConflictError
 from clew.ids import unsaved_ids
 
 if TYPE_CHECKING:
@@ -117,9 +117,25 @@ class SyncDriver:
                 while output:
                     yield output.popleft()
         finally:
+            if not has_ended:
+                self._leave(engine, reply)
             self._close(engine)
             if not has_ended:
                 self._settle()
+
+    def _leave(self, engine: Steps[Outcome], held: Any) -> None:
+        """Let the engine stop what runs and save what still finishes; `held` are events it has not been told yet."""
+        try:
+            effect = engine.throw(fx.Left())
+            while True:
+                if type(effect) is fx.Wait:
+                    events: list[fx.Event] | None = cast("list[fx.Event]", held) if isinstance(held, list) else None
+                    held = None
+                    effect = engine.send(events or self._wait(effect.timeout))
+                else:
+                    effect = engine.send(self._perform(effect))
+        except (StopIteration, fx.Left, StorageError):
+            pass  # what could not be saved is said when the run settles
 
     def _settle(self) -> None:
         """A run that was stopped early, or by an error of the engine: what it has done is saved all the same."""

@@ -115,6 +115,10 @@ class Emit:
 Effect = Load | Commit | Claim | SaveWrites | Flush | Start | Wait | Cancel | Resolve | LookUp | Remember | Emit
 
 
+class Left(BaseException):
+    """Thrown into the engine when nobody waits for the run any more: it stops what runs, and saves what finishes."""
+
+
 @dataclass(slots=True)
 class Stamp:
     """The id and ISO 8601 time a checkpoint got."""

@@ -84,9 +84,9 @@ class Superstep:
                     yield from self._stop(is_saving=True)
         except GeneratorExit:
             raise  # the driver is gone: it has stopped what ran
-        except BaseException:
+        except BaseException as error:
             if self.running:
-                yield from self._stop(is_saving=False)
+                yield from self._stop(is_saving=not isinstance(error, Exception))
             raise
 
     def _run_alone(self, todo: Sequence[Task]) -> Steps[bool]:
@@ -98,8 +98,8 @@ class Superstep:
             events: Sequence[fx.Event] = yield fx.Wait(self.program.step_timeout)
         except GeneratorExit:
             raise  # the driver is gone: it has stopped what ran
-        except BaseException:
-            yield from self._stop(is_saving=False)
+        except BaseException as error:
+            yield from self._stop(is_saving=not isinstance(error, Exception))
             raise
         if len(events) == 1 and task.cache_key is None:
             event = events[0]
