@@ -208,13 +208,21 @@ def test_fork_refuses_a_checkpoint_that_is_not_there(clew: Clew, app: str) -> No
 
 def test_ctrl_c_says_how_to_go_on_and_nothing_finished_is_lost(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
-    command = [sys.executable, "-m", "clew.cli", "run", "slow.py:graph", "--thread", "t", "--input", "{}"]
-    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert running.stdout is not None
-    assert running.stdout.readline() == '✓ first {"done": 1}\n'
-
-    running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=60)
+    # A test that runs in the background has inherited that Ctrl-C is ignored.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from clew.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program, "run", "slow.py:graph", "--thread", "t", "--input", "{}"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline() == '✓ first {"done": 1}\n'
+            running.send_signal(signal.SIGINT)
+            _, err = running.communicate(timeout=60)
+        finally:
+            running.kill()
 
     go_on = "clew resume slow.py:graph --thread t --db ./clew.db"
     assert running.returncode == 130
