@@ -28,7 +28,10 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--pace", type=float, default=0.0)
     options = parser.parse_args()
-    model = plugged_in(options.model) if options.model else extractive(options.pace)
+    try:
+        model = plugged_in(options.model) if options.model else extractive(options.pace)
+    except ValueError as error:
+        parser.error(str(error))
     ledger = Ledger(options.work / "ledger.jsonl")
     inputs: dict[str, Any] = {
         "start": {"folder": options.folder, "output": options.output},
@@ -42,6 +45,15 @@ def main() -> None:
             for node, value in update.items():
                 if node != "__metadata__":
                     tell(node, value, ledger)
+
+
+def run() -> None:
+    """`main`, with what is wrong with the documents as a message: a traceback would not help."""
+    try:
+        main()
+    except ValueError as error:
+        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
+        raise SystemExit(f"error: {error}{notes}") from None
 
 
 def tell(node: str, value: Any, ledger: Ledger) -> None:
@@ -63,4 +75,4 @@ def tell(node: str, value: Any, ledger: Ledger) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run()

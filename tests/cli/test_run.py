@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from clew import __version__
 from clew.checkpoint.sqlite import SqliteSaver
 from tests.cli.conftest import Clew
 
@@ -231,3 +232,10 @@ def test_ctrl_c_says_how_to_go_on_and_nothing_finished_is_lost(tmp_path: Path) -
         found = saver.get_tuple({"configurable": {"thread_id": "t"}})
     assert found is not None
     assert found.checkpoint["channel_values"]["done"] == 1
+
+
+def test_version_is_shown(clew: Clew) -> None:
+    result = clew("--version")
+
+    assert result.status == 0
+    assert result.out == f"clew {__version__}\n"

@@ -101,7 +101,16 @@ def test_folder_without_documents_is_an_error(tmp_path: Path) -> None:
     result = report(tmp_path, str(tmp_path / "empty"), "--yes")
 
     assert result.returncode == 1
-    assert "no documents (.md, .rst, .txt) in" in result.stderr
+    assert "error: no documents (.md, .rst, .txt) in" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_unknown_model_is_a_message(tmp_path: Path, folder: Path) -> None:
+    result = report(tmp_path, str(folder), "--yes", "--model", "no_such:model")
+
+    assert result.returncode == 1
+    assert "--model 'no_such:model' is not a module:factory that can be called" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_folder_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:

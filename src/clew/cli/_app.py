@@ -6,6 +6,7 @@ import sysconfig
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -24,6 +25,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def show_version(is_asked: bool) -> None:
+    """Print the version, and end."""
+    if is_asked:
+        typer.echo(f"clew {clew.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and end.", is_eager=True, callback=show_version)
+    ] = False,
+) -> None:
+    """Durable graphs: run them, look at their threads, draw them, check a database."""
+
+
 for command in (
     _run.run,
     _run.resume,
