@@ -249,7 +249,7 @@ class Superstep:
         has_handler = task.node.error_handler is not None and task.error is None and not is_refused
         if task.call is not None:
             yield fx.SaveWrites([self._failed(task, error)])
-            yield from self._answer(task.call, error=error)
+            yield from self._answer(task.call, error=noted(error, task, self.place.thread_id))
         elif has_handler and isinstance(error, Exception):
             yield from self._handle(task, error)
             return
@@ -366,9 +366,9 @@ def _returned(writes: Sequence[Write]) -> Any:
 
 
 def noted(error: BaseException, task: Task, thread_id: str) -> BaseException:
-    """The same error, with a note that says in which node, superstep and thread it was raised."""
+    """The same error, with a note that says in which node (or child task), superstep and thread it was raised."""
     thread = f", thread {thread_id!r}" if thread_id else ""
-    note = f"in node {task.name!r}, superstep {task.step}{thread}"
+    note = f"in {'task' if task.call is not None else 'node'} {task.name!r}, superstep {task.step}{thread}"
     if note not in getattr(error, "__notes__", ()):
         error.add_note(note)
     return error
