@@ -23,7 +23,7 @@ from tests.faults.caller import THREAD, Caller, Racer
 from tests.faults.ledger import Ledger
 from tests.faults.stories import BY_NAME
 
-SECONDS = 30
+SECONDS = 100
 
 
 def main() -> None:
