@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 
+from clew.checkpoint.memory import InMemorySaver
 from clew.func import entrypoint, task
 from clew.graph import START, StateGraph
 from clew.types import Command, Send, interrupt
@@ -146,3 +147,26 @@ def test_workflows_survive(drive: Drive, saver: Any, durability: str) -> None:
 
     assert done == ["A", "yes", "B", "yes"]
     assert ran == ["a", "b"]
+
+
+def test_exit_publishes_nothing_before_the_end_even_when_an_error_handler_runs() -> None:
+    seen: list[int] = []
+    config: Any = {"configurable": {"thread_id": "exit-with-handler"}}
+
+    def fails(state: Any) -> Any:
+        raise ValueError("no")
+
+    def repair(state: Any) -> Any:
+        seen.append(len(list(graph.get_state_history(config))))
+        return {"log": ["repaired"]}
+
+    builder = StateGraph(Log)
+    builder.add_node("first", lambda _: {"log": ["first"]})
+    builder.add_node("fails", fails, error_handler=repair)
+    builder.add_edge(START, "first").add_edge("first", "fails")
+    graph = builder.compile(checkpointer=InMemorySaver())
+
+    result = graph.invoke({"log": []}, config, durability="exit")
+
+    assert result == {"log": ["first", "repaired"]}
+    assert seen == [1]  # the input

@@ -64,14 +64,13 @@ class Saving:
         return Plan(self.cursor.claim(effect.writes), waits=True)
 
     def save_writes(self, effect: fx.SaveWrites) -> Plan:
-        """Save tasks' writes, now or (under `exit`) if the run ends within this superstep."""
-        if self.durability == "exit" and not effect.is_barrier:
+        """Save tasks' writes, now or (under `exit`) if the run ends within this superstep.
+
+        Under `exit` even a barrier is held back behind a checkpoint that is: saving it would publish half a run.
+        """
+        if self.durability == "exit" and (self.held is not None or not effect.is_barrier):
             self.held_writes.update((writes.task_id, writes) for writes in effect.writes)
             return Plan()
-        plans = self._release() if self.durability == "exit" else None
-        if plans is not None and plans.op is not None:
-            self.held_writes.update((writes.task_id, writes) for writes in effect.writes)
-            return plans
         return Plan(self.cursor.save_writes(effect.writes), waits=effect.is_barrier or self.durability == "sync")
 
     def flush(self, effect: fx.Flush) -> list[Plan]:

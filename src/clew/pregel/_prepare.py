@@ -288,8 +288,6 @@ def _surround(
         scope.context = above.context
     elif graph.context_schema is not None and (given := configurable(config).get("__pregel_context")) is not None:
         scope.context = graph.coerce_context(given)
-    elif graph.context_schema is not None:
-        scope.context = graph.default_context()
     run_id = config.get("run_id")
     scope.run_id = str(run_id) if run_id is not None else (above.run_id if above else None)
     scope.task_metadata = shown_metadata(config)

@@ -158,10 +158,6 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
             return schema(**cast("dict[str, Any]", context))
         return cast("Any", context)
 
-    def default_context(self) -> Any:
-        """The context of a run that was given none: None."""
-        return None
-
     # -- running ---------------------------------------------------------------------------------------------------
 
     def invoke(
