@@ -9,6 +9,8 @@ import os
 
 from hypothesis import settings
 
+from tests.postgres import database, own_server, server  # noqa: F401 - fixtures
+
 settings.register_profile("always-the-same", derandomize=True, deadline=None, database=None)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("explore" if os.environ.get("CLEW_EXPLORE") else "always-the-same")
