@@ -21,7 +21,7 @@ from clew.storage.history import read_history
 from clew.storage.loaded import Loaded, saved
 from clew.storage.log import Expected, Head, NewStep, Place, Position, StepRow
 from clew.storage.memo import Memo
-from clew.storage.operation import LogOp
+from clew.storage.operation import Intent, LogOp
 from clew.storage.plain import STATE_LIMIT, pack_plain
 from clew.storage.query import Steps
 from clew.storage.records import Spills, pack_step, pack_task
@@ -34,12 +34,12 @@ class LogCursor:
 
     def __init__(self, session: LogSession, ns: str) -> None:
         self.ns = ns
-        self._session = session
-        self._place = Place(session.saver.tenant, session.thread_id, ns)
+        self.session = session
+        self.place = Place(session.saver.tenant, session.thread_id, ns)
         self._head: Head | None = None  # of the namespace, as loaded; only its line and top branch stay true
         self._tip: Position | None = None  # the namespace's tip once all built operations have run
         self._top_branch = 0
-        self._line: int | None = None
+        self.line: int | None = None
         self._has_line = False  # the head row was loaded, or an operation that makes it was built
         self._position: Position | None = None  # where the cursor stands; None: on the empty state
         self._state: State | Recent = EMPTY
@@ -61,11 +61,11 @@ class LogCursor:
         def finish(loaded: Loaded | None) -> Saved | None:
             return None if loaded is None else self._saved(loaded, opaque=opaque)
 
-        return LogOp(self._session, steps, kind="read", finish=finish)
+        return LogOp(self.session, steps, kind="load", finish=finish)
 
     def history(self, query: HistoryQuery, *, opaque: bool = False) -> LogOp[list[Saved]]:
         """List checkpoints, newest first; see `clew.protocols.Cursor.history`."""
-        codec = self._session.codec
+        codec = self.session.codec
 
         def decode(data: bytes) -> Any:
             return codec.decode(data, opaque=opaque)
@@ -73,13 +73,13 @@ class LogCursor:
         def finish(listed: list[Loaded]) -> list[Saved]:
             return [saved(loaded, decode) for loaded in listed]
 
-        return LogOp(self._session, lambda: read_history(self._place, query, decode), kind="read", finish=finish)
+        return LogOp(self.session, lambda: read_history(self.place, query, decode), kind="read", finish=finish)
 
     # Writing
 
     def commit(self, step: Step, *, claim: bool = False, checkpoint_id: str | None = None) -> Committed[None]:
         """Encode `step` as the child of where the cursor stands, and move there."""
-        session, before, parent = self._session, self._state, self._position
+        session, before, parent = self.session, self._state, self._position
         # A fork of the newest step leaves its line too: what subgraphs did under that step is not the fork's past.
         starts_branch = parent is None or parent != self._tip or step.metadata.get("source") == "fork"
         branch, seq = self._next_position(starts_branch=starts_branch)
@@ -108,14 +108,13 @@ class LogCursor:
         makes_line = self._takes_line()
         position = (branch, seq)
         self._stand_on(after, position)
-        is_append = claiming is None and not starts_branch and self.ns == "" and not spills
         op: LogOp[None] = LogOp(
             session,
             partial(self._commit, new, claiming, makes_line=makes_line),
             kind="commit",
             done=partial(self._remember, after, position),
             size=len(body) + sum(map(len, spills.values())) if spills else len(body),
-            append=new if is_append else None,
+            intent=Intent(self, claiming, makes_line, spills, step=new),
         )
         return Committed(id_text(id), encode.timestamp(created_at), op)
 
@@ -130,12 +129,12 @@ class LogCursor:
     # What operations do when they run
 
     def _load(self, checkpoint_id: bytes | None, from_ns: str | None) -> Steps[Loaded | None]:
-        session = self._session
-        head = yield from log.read_head(self._place)
+        session = self.session
+        head = yield from log.read_head(self.place)
         self._note_head(head)
-        source, source_head = self._place, head
+        source, source_head = self.place, head
         if from_ns is not None and from_ns != self.ns:
-            source = Place(self._place.tenant, self._place.thread, from_ns)
+            source = Place(self.place.tenant, self.place.thread, from_ns)
             source_head = yield from log.read_head(source)
         if source_head is None:
             if checkpoint_id is not None:
@@ -153,18 +152,18 @@ class LogCursor:
                 raise self._missing(checkpoint_id, source)
             position = row.position
         loaded = yield from read_checkpoint(session.saver.heads, source, source_head, position, row)
-        if source is self._place:
+        if source is self.place:
             self._stand_on(loaded.state, position)
             self._tip = None if head is None else head.position
         else:
             self._stand_on(loaded.state, None)
             self._tip = head.position if head is not None and head.seq else None
-        if self.ns == "" and source is self._place:
+        if self.ns == "" and source is self.place:
             yield from self._note_root(position)
         return loaded
 
     def _commit(self, step: NewStep, claiming: Claim | None, *, makes_line: bool) -> Steps[None]:
-        session, place = self._session, self._place
+        session, place = self.session, self.place
         if self.ns == "":
             yield from self._commit_root(step, claiming)
             return
@@ -177,7 +176,7 @@ class LogCursor:
 
     def _commit_root(self, step: NewStep, claiming: Claim | None) -> Steps[None]:
         """Fence, claim and move in one statement: the head row of the root is the thread's fence."""
-        session, place = self._session, self._place
+        session, place = self.session, self.place
         if claiming is None:
             yield from log.write_step(place, session.root_line, (session.epoch, session.epoch), step)
             return
@@ -191,7 +190,7 @@ class LogCursor:
             line, epoch = expected.line, expected.epoch + 1
             yield from log.write_step(place, line, (expected.epoch, epoch), step)
         session.root_line, session.epoch = line, epoch
-        self._line = line
+        self.line = line
 
     def _save_pending(
         self,
@@ -202,7 +201,7 @@ class LogCursor:
         *,
         makes_line: bool,
     ) -> Steps[None]:
-        session, place = self._session, self._place
+        session, place = self.session, self.place
         if claiming is not None:
             yield from self._run_claim(claiming)
         else:
@@ -212,9 +211,9 @@ class LogCursor:
             yield from log.write_pending(place, line, position, session.epoch, tasks, spills)
 
     def _run_claim(self, claiming: Claim) -> Steps[None]:
-        session = self._session
+        session = self.session
         session.root_line, session.epoch = yield from log.claim_thread(
-            self._place, claiming.expected, is_known=claiming.is_known, reserve=claiming.reserve
+            self.place, claiming.expected, is_known=claiming.is_known, reserve=claiming.reserve
         )
 
     def _find_line(self, *, makes_line: bool) -> Steps[int]:
@@ -223,16 +222,16 @@ class LogCursor:
         An operation makes it each time it is run, so that one whose transaction was rolled back can be run again.
         """
         if self.ns == "":
-            return self._session.root_line
+            return self.session.root_line
         if makes_line:
-            line = yield from log.add_head(self._place)
+            line = yield from log.add_head(self.place)
             if line is None:
-                head = yield from log.read_head(self._place)
+                head = yield from log.read_head(self.place)
                 assert head is not None, "a head row that exists can be read in the same transaction"
                 line = head.line
-            self._line = line
-        assert self._line is not None, "the first write of the cursor has made the row"
-        return self._line
+            self.line = line
+        assert self.line is not None, "the first write of the cursor has made the row"
+        return self.line
 
     def _takes_line(self) -> bool:
         takes = self.ns != "" and not self._has_line
@@ -256,14 +255,14 @@ class LogCursor:
             self._top_branch = max(self._top_branch, position[0])
             self._tip = position
             if self.ns == "":
-                self._session.root = position
-                self._session.reserved = None
-                lineage = self._session.lineage
+                self.session.root = position
+                self.session.reserved = None
+                lineage = self.session.lineage
                 if lineage is not None and lineage[0][0] == position[0]:
-                    self._session.lineage = (position, *lineage[1:])
+                    self.session.lineage = (position, *lineage[1:])
                 elif lineage is not None:  # a fork of the newest step
                     left_branch, left_seq = lineage[0]
-                    self._session.lineage = (position, (left_branch, left_seq - 1), *lineage[1:])
+                    self.session.lineage = (position, (left_branch, left_seq - 1), *lineage[1:])
 
     def _stand_on_nothing(self) -> None:
         head = self._head
@@ -272,13 +271,13 @@ class LogCursor:
         self._tip = None if head is None else head.position
         if self.ns == "":
             branch = 0 if head is None else head.branch
-            self._session.root = (branch, 0)
-            self._session.lineage = ((branch, 0),)
+            self.session.root = (branch, 0)
+            self.session.lineage = ((branch, 0),)
 
     def _note_head(self, head: Head | None) -> None:
-        session = self._session
+        session = self.session
         self._head = head
-        self._line = None if head is None else head.line
+        self.line = None if head is None else head.line
         self._has_line = head is not None
         self._top_branch = 0 if head is None else head.top_branch
         self._tip = None if head is None else head.position
@@ -292,9 +291,9 @@ class LogCursor:
 
     def _note_root(self, position: Position) -> Steps[None]:
         """Work out the line of root steps that subgraphs of this run belong to."""
-        session, head = self._session, self._head
+        session, head = self.session, self._head
         assert head is not None, "a step was loaded from it"
-        lineage = yield from log.read_lineage(self._place, head.line, position)
+        lineage = yield from log.read_lineage(self.place, head.line, position)
         if position == head.position:
             session.root, session.lineage, session.reserved = position, lineage, None
             return
@@ -304,7 +303,7 @@ class LogCursor:
         session.lineage = (session.root, (branch, seq - 1), *lineage[1:])
 
     def _take_claim(self, branch: int | None = None) -> Claim | None:
-        session = self._session
+        session = self.session
         if session.claimed:
             return None
         session.claimed = True
@@ -312,12 +311,12 @@ class LogCursor:
         return Claim(session.expected, session.is_known, reserve)
 
     def _pending_position(self) -> Position:
-        if self.ns == "" and self._session.reserved is not None:
-            return (self._session.reserved, 0)
+        if self.ns == "" and self.session.reserved is not None:
+            return (self.session.reserved, 0)
         return self._position or (0, 0)
 
     def _pending_op(self, writes: Sequence[TaskWrites], kind: str) -> LogOp[None]:
-        codec = self._session.codec
+        codec = self.session.codec
         spills: Spills = {}
         tasks: list[tuple[bytes, bytes]] = []
         for write in writes:
@@ -328,19 +327,20 @@ class LogCursor:
         position, claiming = self._pending_position(), self._take_claim()
         makes_line = bool(tasks) and self._takes_line()
         return LogOp(
-            self._session,
+            self.session,
             lambda: self._save_pending(tasks, spills, position, claiming, makes_line=makes_line),
             kind=kind,
             size=sum(len(body) for _, body in tasks),
+            intent=Intent(self, claiming, makes_line, spills, tasks=tasks, position=position),
         )
 
     def _remember(self, state: State | Recent, position: Position) -> None:
-        line = self._session.root_line if self.ns == "" else self._line
+        line = self.session.root_line if self.ns == "" else self.line
         if line is not None:
-            self._session.saver.heads.put(self._place, line, position, state)
+            self.session.saver.heads.put(self.place, line, position, state)
 
     def _saved(self, loaded: Loaded, *, opaque: bool) -> Saved:
-        codec = self._session.codec
+        codec = self.session.codec
 
         def decode(data: bytes) -> Any:
             return codec.decode(data, opaque=opaque)
@@ -349,7 +349,7 @@ class LogCursor:
             self._memos.clear()
             return saved(loaded, decode, self._memos)
         except StorageError as error:
-            error.add_note(f"in checkpoint {id_text(loaded.id)} of thread {self._place.thread!r}")
+            error.add_note(f"in checkpoint {id_text(loaded.id)} of thread {self.place.thread!r}")
             raise
 
     def _missing(self, checkpoint_id: bytes, place: Place) -> CheckpointNotFoundError:

@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from clew.storage.query import Steps
 
 if TYPE_CHECKING:
-    from clew.storage.log import NewStep
-    from clew.storage.session import LogSession
+    from clew.storage.cursor import LogCursor
+    from clew.storage.log import NewStep, Position
+    from clew.storage.records import Spills
+    from clew.storage.session import Claim, LogSession
 
 T = TypeVar("T")
+
+_READS = ("read", "load")
+
+
+@dataclass(slots=True)
+class Intent:
+    """What a write of a run comes to, for a backend that has a quicker way than the operation's rule.
+
+    One step or some tasks' writes, in the cursor's namespace; `claim` is taken first; `makes_line` says that the
+    namespace has no head row before. `call` is for the backend to keep what it made of this.
+    """
+
+    cursor: LogCursor
+    claim: Claim | None
+    makes_line: bool
+    spills: Spills
+    step: NewStep | None = None
+    tasks: Sequence[tuple[bytes, bytes]] = ()
+    position: Position = (0, 0)  # behind which the tasks' writes wait
+    call: Any = None
+
+    @property
+    def appends(self) -> NewStep | None:
+        """The step, if this does nothing but append one to the root namespace's newest branch, the commonest by far:
+        that can be taken in one go, where the session's fence and the step's hold."""
+        if self.claim is None and self.step is not None and self.step.origin is None and self.cursor.ns == "":
+            return None if self.spills or self.step.row.seq == 1 else self.step
+        return None
 
 
 class LogOp(Generic[T]):
     """One operation: `steps()` makes the rule anew for each attempt, `finish` turns its result into what is given.
 
-    `done` runs after a write is durable. `size` is about how many bytes it keeps in memory while it waits. `append` is
-    the step to write if the operation does nothing but append one to the root namespace's newest branch, the commonest
-    by far: a backend may take that in one go, where the session's fence and the step's hold.
+    `kind` is "read" or "load" (a read of one checkpoint), or names a write. `done` runs after a write is durable.
+    `size` is about how many bytes it keeps in memory while it waits.
     """
 
-    __slots__ = ("append", "done", "finish", "is_write", "kind", "session", "size", "steps")
+    __slots__ = ("done", "finish", "intent", "is_write", "kind", "session", "size", "steps")
 
     def __init__(
         self,
@@ -33,13 +63,13 @@ class LogOp(Generic[T]):
         finish: Callable[[Any], T] | None = None,
         done: Callable[[], None] | None = None,
         size: int = 0,
-        append: NewStep | None = None,
+        intent: Intent | None = None,
     ) -> None:
-        self.append = append
+        self.intent = intent
         self.session = session
         self.steps = steps
         self.kind = kind
-        self.is_write = kind != "read"
+        self.is_write = kind not in _READS
         self.finish = finish
         self.done = done
         self.size = size

@@ -58,7 +58,7 @@ class InMemorySaver(CheckpointSaver):
             raise session.error
         if not op.is_write:
             return finished(op, self._tables.read(op.steps))
-        new = op.append
+        new = None if op.intent is None else op.intent.appends
         if new is not None and not _failpoints.armed() and self._tables.append(session.root_line, session.epoch, new):
             return finished(op, None)
         try:
