@@ -115,7 +115,7 @@ def prune(saver: Any, truth: Truth, rnd: random.Random) -> None:
     def keep(keys: list[StepKey]) -> set[Any]:
         return {key.position for key in keys if key.checkpoint_id in {id_bytes(id) for id in kept if id}}
 
-    saver.run(saver._op(THREAD, lambda: upkeep.prune_thread("", THREAD, keep), kind="prune"))
+    saver.run(saver._op(THREAD, lambda: upkeep.prune_thread(saver.place(THREAD), keep), kind="prune"))
     truth.kept = {id: value for id, value in truth.kept.items() if id in kept}
 
 

@@ -273,7 +273,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
 
         def steps() -> Steps[list[Loaded]]:
             found: list[Loaded] = []
-            for place in (yield from direct.namespaces(self.tenant, thread)):
+            for place in (yield from direct.namespaces(self.tenant, thread, self.vault)):
                 if ns is not None and place.ns != ns:
                     continue
                 if only is None:
@@ -332,7 +332,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
         )
 
     def _verify_op(self, thread: str, report: verify.Report) -> LogOp[verify.Report]:
-        return self._op(thread, lambda: verify.verify_thread(self.tenant, thread, report))
+        return self._op(thread, lambda: verify.verify_thread(self.place(thread), report))
 
     def _delete_op(self, thread_id: str) -> LogOp[None]:
         thread = check_thread_id(thread_id)
@@ -350,11 +350,11 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
             for thread in threads:
                 self.heads.drop(self.tenant, thread)
 
-        return self._op("", lambda: upkeep.delete_runs(self.tenant, ids), kind="delete", finish=finish)
+        return self._op("", lambda: upkeep.delete_runs(self.tenant, ids, self.vault), kind="delete", finish=finish)
 
     def _copy_op(self, source_thread_id: str, target_thread_id: str) -> LogOp[None]:
         source, target = check_thread_id(source_thread_id), check_thread_id(target_thread_id)
-        return self._op(target, lambda: upkeep.copy_thread(self.tenant, source, target), kind="copy")
+        return self._op(target, lambda: upkeep.copy_thread(self.place(source), self.place(target)), kind="copy")
 
     def _prune_ops(
         self,
@@ -370,29 +370,24 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
         keep = upkeep.keep_policy(keep_last, older_than)
 
         def op(thread: str) -> LogOp[None]:
-            return self._op(thread, lambda: upkeep.prune_thread(self.tenant, thread, keep), kind="prune")
+            return self._op(thread, lambda: upkeep.prune_thread(self.place(thread), keep), kind="prune")
 
         return [op(check_thread_id(thread_id)) for thread_id in thread_ids]
 
     def _names(self, thread_id: str | None) -> Sequence[str]:
         if thread_id is not None:
             return [check_thread_id(thread_id)]
-        return self.run(self._op("", lambda: _thread_names(self.tenant)))
+        return self.run(self._op("", lambda: direct.thread_names(self.tenant)))
 
     def _place(self, config: RunnableConfig) -> Place:
         configurable = config["configurable"]
-        return Place(self.tenant, check_thread_id(configurable["thread_id"]), configurable.get("checkpoint_ns") or "")
+        return self.place(check_thread_id(configurable["thread_id"]), configurable.get("checkpoint_ns") or "")
 
     def _freed(self) -> None:
         """Called after rows were removed: a backend may give space back."""
 
     async def _afreed(self) -> None:
         self._freed()
-
-
-def _thread_names(tenant: str) -> Steps[list[str]]:
-    places = yield from direct.namespaces(tenant, None)
-    return sorted({place.thread for place in places})
 
 
 _both: dict[tuple[type, type], type] = {}

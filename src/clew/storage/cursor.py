@@ -15,11 +15,10 @@ from clew.errors import CheckpointNotFoundError, StorageError
 from clew.ids import id_bytes, id_text
 from clew.protocols import Committed, HistoryQuery, Saved, Step, TaskWrites
 from clew.storage import encode, log
-from clew.storage.bound import bind
 from clew.storage.heads import read_checkpoint
 from clew.storage.history import read_history
 from clew.storage.loaded import Loaded, saved
-from clew.storage.log import Expected, Head, NewStep, Place, Position, StepRow
+from clew.storage.log import Expected, Head, NewStep, Place, Position, StepRow, Waiting
 from clew.storage.memo import Memo
 from clew.storage.operation import Intent, LogOp
 from clew.storage.plain import STATE_LIMIT, pack_plain
@@ -35,7 +34,7 @@ class LogCursor:
     def __init__(self, session: LogSession, ns: str) -> None:
         self.ns = ns
         self.session = session
-        self.place = Place(session.saver.tenant, session.thread_id, ns)
+        self.place = session.saver.place(session.thread_id, ns)
         self._head: Head | None = None  # of the namespace, as loaded; only its line and top branch stay true
         self._tip: Position | None = None  # the namespace's tip once all built operations have run
         self._top_branch = 0
@@ -90,7 +89,7 @@ class LogCursor:
             after = Recent(before, body)
         else:
             after, record = encode.encode_step(before.full(), step, session.codec, in_full=in_full, memos=self._memos)
-            body, _, spills = pack_step(record)
+            body, _, spills = pack_step(record, self.place)
         claiming = self._take_claim(branch if starts_branch else None)
         root = None if self.ns == "" else session.root
         if checkpoint_id is None:
@@ -100,10 +99,12 @@ class LogCursor:
             session.saw_id(id)
         after.created_at = created_at = time.time_ns() // 1000
         after.key_seq = seq if in_full else before.key_seq
-        after.since = 0 if in_full else before.since + len(body)
         root_branch, root_seq = (None, None) if root is None else root
         run_id = encode.run_bytes(step.metadata)
-        row = bind(StepRow(branch, seq, after.key_seq, id, root_branch, root_seq, run_id, created_at, body))
+        place = self.place
+        row = StepRow(branch, seq, after.key_seq, id, root_branch, root_seq, run_id, created_at, body)
+        row = place.vault.seal_step(place, row)
+        after.since = 0 if in_full else before.since + len(row.body)
         new = NewStep(row, after.since, spills, self._tip, parent if starts_branch else None)
         makes_line = self._takes_line()
         position = (branch, seq)
@@ -134,7 +135,7 @@ class LogCursor:
         self._note_head(head)
         source, source_head = self.place, head
         if from_ns is not None and from_ns != self.ns:
-            source = Place(self.place.tenant, self.place.thread, from_ns)
+            source = self.place.at(from_ns)
             source_head = yield from log.read_head(source)
         if source_head is None:
             if checkpoint_id is not None:
@@ -316,15 +317,15 @@ class LogCursor:
         return self._position or (0, 0)
 
     def _pending_op(self, writes: Sequence[TaskWrites], kind: str) -> LogOp[None]:
-        codec = self.session.codec
+        codec, place, position = self.session.codec, self.place, self._pending_position()
         spills: Spills = {}
         tasks: list[tuple[bytes, bytes]] = []
         for write in writes:
             task = encode.encode_task(write, codec)
-            body, spilled = pack_task(task)
+            body, spilled = pack_task(task, place)
             spills |= spilled
-            tasks.append((task.task_id, body))
-        position, claiming = self._pending_position(), self._take_claim()
+            tasks.append((task.task_id, place.vault.seal_task(place, Waiting(*position, task.task_id, 0, body))))
+        claiming = self._take_claim()
         makes_line = bool(tasks) and self._takes_line()
         return LogOp(
             self.session,

@@ -15,14 +15,14 @@ from clew.ids import id_bytes, id_text
 from clew.protocols import Step
 from clew.serde import Codec
 from clew.storage import encode, log, upkeep
-from clew.storage.bound import bind
 from clew.storage.heads import Heads, read_checkpoint, read_state
 from clew.storage.loaded import Loaded
-from clew.storage.log import Head, Place, Position, StepRow
+from clew.storage.log import Head, Place, Position, StepRow, Waiting
 from clew.storage.query import Query, Steps
 from clew.storage.records import StepRecord, TaskRecord, pack_step, pack_task, unpack_task
 from clew.storage.state import EMPTY, State
 from clew.storage.values import encode_full
+from clew.storage.vault import Vault
 
 _WAITING: Position = (-1, 0)  # where writes wait for a checkpoint that is not stored yet
 
@@ -79,9 +79,10 @@ def put_checkpoint(heads: Heads, place: Place, new: NewCheckpoint, codec: Codec)
     in_full = not appends or _has_lost(before, new)
     _, record = encode.encode_step(before, _step(before, new), codec, in_full=in_full)
     record.extra = new.extra
-    body, _, spills = pack_step(record)
+    body, _, spills = pack_step(record, place)
     root = None if place.ns == "" else (yield from log.read_head(place.root))
-    row = bind(
+    row = place.vault.seal_step(
+        place,
         StepRow(
             branch,
             seq,
@@ -92,11 +93,11 @@ def put_checkpoint(heads: Heads, place: Place, new: NewCheckpoint, codec: Codec)
             encode.run_bytes(new.metadata),
             time.time_ns() // 1000,
             body,
-        )
+        ),
     )
     origin = None if appends or parent is None else parent.position
     if is_newest:
-        since = 0 if in_full else head.since + len(body)
+        since = 0 if in_full else head.since + len(row.body)
         step = log.NewStep(row, since, spills, head.position, origin)
         yield from log.write_step(place, head.line, (head.epoch, head.epoch), step, clears=False)
     else:
@@ -118,9 +119,8 @@ def put_writes(
     position = _WAITING if row is None else row.position
     key = id + task.task_id if row is None else task.task_id
     stored: dict[int, tuple[str, Any]] = {}
-    for known, *_, body in (yield Query("pending_task", (place.tenant, head.line, *position, key))):
-        assert known == key, "the query asks for one task"
-        before = yield from log.read_task(place, body)
+    for stored_row in (yield Query("pending_task", (place.tenant, head.line, *position, key))):
+        before = yield from log.read_task(place, Waiting(*position, *stored_row))
         places = before.indexes or range(len(before.channels))
         stored.update(zip(places, zip(before.channels, before.values, strict=True), strict=True))
     for index, channel, value in zip(indexes, task.channels, task.values, strict=True):
@@ -135,8 +135,8 @@ def put_writes(
         [stored[index][1] for index in order],
         order,
     )
-    body, spills = pack_task(merged)
-    yield Query("pending_put", (place.tenant, head.line, *position, key, head.epoch, body))
+    body, spills = pack_task(merged, place)
+    yield from _put_pending(place, head.line, Waiting(*position, key, head.epoch, body))
     yield from log.write_spills(place, spills)
 
 
@@ -146,13 +146,18 @@ def encode_writes(writes: Sequence[tuple[str, Any]], task_id: str, task_path: st
     return TaskRecord(id_bytes(task_id), task_path, "", [channel for channel, _ in writes], values)
 
 
-def namespaces(tenant: str, thread: str | None) -> Steps[list[Place]]:
+def namespaces(tenant: str, thread: str | None, vault: Vault) -> Steps[list[Place]]:
     """Every namespace of a thread, or of all threads."""
-    threads = [thread] if thread is not None else [name for (name,) in (yield Query("thread_names", (tenant,)))]
+    threads = [thread] if thread is not None else (yield from thread_names(tenant))
     places: list[Place] = []
     for name in threads:
-        places += [Place(tenant, name, ns) for _, ns, *_ in (yield Query("head_list", (tenant, name)))]
+        places += [Place(tenant, name, ns, vault) for _, ns, *_ in (yield Query("head_list", (tenant, name)))]
     return places
+
+
+def thread_names(tenant: str) -> Steps[list[str]]:
+    """Every thread that has a namespace."""
+    return [name for (name,) in (yield Query("thread_names", (tenant,)))]
 
 
 def _ensure_head(place: Place) -> Steps[Head]:
@@ -195,7 +200,7 @@ def _step(before: State, new: NewCheckpoint) -> Step:
 
 def _replace(place: Place, head: Head, row: StepRow, record: StepRecord, origin: Position | None) -> Steps[None]:
     """Put another content into a checkpoint that exists; those that build on it stay as they are."""
-    body, _, spills = pack_step(record)
+    body, _, spills = pack_step(record, place)
     yield from log.write_spills(place, spills)
     if row.position == head.position:
         yield from _replace_tip(place, head, row, body, origin)
@@ -217,11 +222,12 @@ def _replace_tip(place: Place, head: Head, row: StepRow, body: bytes, origin: Po
     pending = yield Query("pending_read", (place.tenant, head.line, *row.position))
     yield Query("step_drop", (place.tenant, head.line, *row.position))
     yield Query("pending_clear", (place.tenant, head.line, *row.position))
-    moved = bind(StepRow(branch, 1, 1, *row[3:8], body))
+    moved = place.vault.seal_step(place, StepRow(branch, 1, 1, *row[3:8], body))
     step = log.NewStep(moved, 0, {}, head.position, origin)
     yield from log.write_step(place, head.line, (head.epoch, head.epoch), step, clears=False)
-    for task_id, epoch, task in pending:
-        yield Query("pending_put", (place.tenant, head.line, branch, 1, task_id, epoch, task))
+    for waiting in (Waiting(*row.position, *fields) for fields in pending):
+        task = place.vault.open_task(place, waiting)
+        yield from _put_pending(place, head.line, waiting._replace(branch=branch, seq=1, body=task))
     for forked, *forked_from in (yield Query("fork_list", (place.tenant, head.line))):
         if tuple(forked_from) == row.position:
             yield Query("fork_add", (place.tenant, head.line, forked, branch, 1))
@@ -229,8 +235,18 @@ def _replace_tip(place: Place, head: Head, row: StepRow, body: bytes, origin: Po
 
 def _deliver_waiting(place: Place, line: int, id: bytes, position: Position) -> Steps[None]:
     """Move writes that came before their checkpoint to where it is."""
-    for key, epoch, body in (yield Query("pending_read", (place.tenant, line, *_WAITING))):
+    for row in (yield Query("pending_read", (place.tenant, line, *_WAITING))):
+        waiting = Waiting(*_WAITING, *row)
+        if not waiting.task_id.startswith(id):
+            continue
+        body = place.vault.open_task(place, waiting)
         task, _ = unpack_task(body)
-        if task.name == id_text(id) and key == id + task.task_id:
-            yield Query("pending_put", (place.tenant, line, *position, task.task_id, epoch, body))
-            yield Query("pending_drop", (place.tenant, line, *_WAITING, key))
+        if task.name == id_text(id) and waiting.task_id == id + task.task_id:
+            yield from _put_pending(place, line, Waiting(*position, task.task_id, waiting.epoch, body))
+            yield Query("pending_drop", (place.tenant, line, *_WAITING, waiting.task_id))
+
+
+def _put_pending(place: Place, line: int, row: Waiting) -> Steps[None]:
+    """Store a pending row whose body is not sealed yet."""
+    body = place.vault.seal_task(place, row)
+    yield Query("pending_put", (place.tenant, line, *row.position, row.task_id, row.epoch, body))

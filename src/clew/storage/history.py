@@ -16,7 +16,7 @@ from clew.storage import log
 from clew.storage.encode import decode_metadata
 from clew.storage.heads import merge_writes
 from clew.storage.loaded import Decode, Loaded
-from clew.storage.log import Head, Place, Position
+from clew.storage.log import Head, Place, Position, Waiting
 from clew.storage.query import Query, Steps
 from clew.storage.records import TaskRecord
 from clew.storage.state import Replay, State
@@ -93,9 +93,10 @@ class _Listing:
     def open(self) -> Steps[None]:
         """Read what is small and belongs to the whole namespace: where branches fork off, and what waits."""
         self._origins = yield from log.read_origins(self._place, self._head.line)
-        for branch, seq, *_, body in (yield Query("pending_list", (self._place.tenant, self._head.line))):
-            task = yield from log.read_task(self._place, body)
-            self._waiting.setdefault((branch, seq), []).append(task)
+        for fields in (yield Query("pending_list", (self._place.tenant, self._head.line))):
+            row = Waiting(*fields)
+            task = yield from log.read_task(self._place, row)
+            self._waiting.setdefault(row.position, []).append(task)
         for tasks in self._waiting.values():
             tasks.sort(key=lambda task: (task.path, task.task_id))
 

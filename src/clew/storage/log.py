@@ -17,11 +17,10 @@ from typing import NamedTuple
 from clew import _failpoints
 from clew.errors import CorruptRecordError, SchemaVersionError, ThreadConflictError
 from clew.ids import id_text
-from clew.serde.compress import pack, unpack
-from clew.storage.bound import unbound
 from clew.storage.query import Query, Row, Steps
 from clew.storage.records import Spills, StepRecord, TaskRecord, unpack_step, unpack_task
 from clew.storage.state import Replay, State
+from clew.storage.vault import Vault
 
 Position = tuple[int, int]  # branch and seq
 
@@ -66,15 +65,34 @@ class StepRow(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Which namespace of which thread."""
+    """Which namespace of which thread, and what its bodies are wrapped in."""
 
     tenant: str
     thread: str
     ns: str
+    vault: Vault
 
     @property
     def root(self) -> Place:
-        return Place(self.tenant, self.thread, "")
+        return self.at("")
+
+    def at(self, ns: str) -> Place:
+        """Another namespace of the thread."""
+        return Place(self.tenant, self.thread, ns, self.vault)
+
+
+class Waiting(NamedTuple):
+    """A row of the table `pending`: the writes of one task that wait behind the step at a position."""
+
+    branch: int
+    seq: int
+    task_id: bytes
+    epoch: int
+    body: bytes
+
+    @property
+    def position(self) -> Position:
+        return (self.branch, self.seq)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +235,8 @@ def write_pending(
 
 def write_spills(place: Place, spills: Spills) -> Steps[None]:
     """Keep leaves by their content, once per thread."""
-    for hash, content in spills.items():
-        yield Query("spill_add", (place.tenant, place.thread, hash, pack(content)))
+    for hash, body in spills.items():
+        yield Query("spill_add", (place.tenant, place.thread, hash, body))
 
 
 # Reading
@@ -290,7 +308,7 @@ def advance(replay: Replay, row: StepRow, record: StepRecord) -> None:
 def read_record(place: Place, row: StepRow) -> Steps[StepRecord]:
     """A row's record, with its spilled leaves in place; an error names the checkpoint and its thread."""
     try:
-        body = unbound(row)
+        body = place.vault.open_step(place, row)
         record = unpack_step(body)
         if record.spills:
             spilled = yield from read_spills(place, record.spills)
@@ -310,7 +328,7 @@ def read_spills(place: Place, hashes: Iterable[bytes]) -> Steps[dict[bytes, byte
         rows: list[Row] = yield Query("spill_read", (place.tenant, place.thread, hash))
         if not rows:
             raise CorruptRecordError(f"thread {place.thread!r} misses a large value that a stored step refers to")
-        spilled[hash] = unpack(rows[0][0])
+        spilled[hash] = place.vault.open_spill(place, hash, rows[0][0])
     return spilled
 
 
@@ -318,13 +336,14 @@ def read_pending(place: Place, line: int, position: Position) -> Steps[list[Task
     """The writes saved behind the step at `position`, in the order of their tasks' paths."""
     rows = yield Query("pending_read", (place.tenant, line, *position))
     tasks: list[TaskRecord] = []
-    for *_, body in rows:
-        tasks.append((yield from read_task(place, body)))
+    for row in rows:
+        tasks.append((yield from read_task(place, Waiting(*position, *row))))
     return sorted(tasks, key=lambda task: (task.path, task.task_id))
 
 
-def read_task(place: Place, body: bytes) -> Steps[TaskRecord]:
+def read_task(place: Place, row: Waiting) -> Steps[TaskRecord]:
     """A pending row's writes, with their spilled leaves in place."""
+    body = place.vault.open_task(place, row)
     task, missing = unpack_task(body)
     if missing:
         task, _ = unpack_task(body, (yield from read_spills(place, missing)))

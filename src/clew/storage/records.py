@@ -9,10 +9,9 @@ Invariant: nothing here knows a user's type; the bytes of values are carried, ne
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import ormsgpack
 
@@ -22,8 +21,11 @@ from clew.storage.delta import full, leaves
 from clew.storage.plain import PLAIN, PlainStep, plain_metadata, plain_step
 from clew.storage.values import Delta, encode_full
 
+if TYPE_CHECKING:
+    from clew.storage.log import Place
+
 SPILL_FROM = 32 * 1024  # bytes; leaves of this size or more are kept once per thread
-Spills = dict[bytes, bytes]  # content hash -> content
+Spills = dict[bytes, bytes]  # content hash -> the body of its row
 
 
 @dataclass(slots=True)
@@ -61,13 +63,13 @@ class StepRecord:
     spills: list[bytes] = field(default_factory=list)
 
 
-def pack_step(record: StepRecord) -> tuple[bytes, int, Spills]:
+def pack_step(record: StepRecord, place: Place) -> tuple[bytes, int, Spills]:
     """The body of a step's row, how many bytes its differences have, and the leaves to spill."""
     values, fields = _packed(record, record.deltas, record.writes, ())
     spills: Spills = {}
     if len(values) >= SPILL_FROM or (len(fields) >= SPILL_FROM and any(_is_large(task) for task in record.writes)):
-        record.deltas = {name: _spill(delta, spills) for name, delta in record.deltas.items()}
-        writes = [_spill_task(task, spills) for task in record.writes]
+        record.deltas = {name: _spill(delta, spills, place) for name, delta in record.deltas.items()}
+        writes = [_spill_task(task, spills, place) for task in record.writes]
         values, fields = _packed(record, record.deltas, writes, spills)
     return pack(values + fields), len(values), spills
 
@@ -129,11 +131,11 @@ def _plain_record(step: PlainStep) -> StepRecord:
     )
 
 
-def pack_task(task: TaskRecord) -> tuple[bytes, Spills]:
+def pack_task(task: TaskRecord, place: Place) -> tuple[bytes, Spills]:
     """The body of a pending row, and the leaves to spill."""
     spills: Spills = {}
     if _is_large(task):
-        task = _spill_task(task, spills)
+        task = _spill_task(task, spills, place)
     return pack(ormsgpack.packb([_task_fields(task), list(spills)])), spills
 
 
@@ -150,11 +152,6 @@ def unpack_task(body: bytes, spilled: Mapping[bytes, bytes] | None = None) -> tu
             _restore(value, contents)
         return task, []
     return task, spills
-
-
-def content_hash(content: bytes) -> bytes:
-    """The name of a spilled leaf: 16 bytes that nobody can make collide on purpose."""
-    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _task_fields(task: TaskRecord) -> list[Any]:
@@ -184,12 +181,12 @@ def _contents(delta: Delta) -> Iterable[bytes]:
             return ()
 
 
-def _spill_task(task: TaskRecord, spills: Spills) -> TaskRecord:
-    values = [_spill(value, spills) for value in task.values]
+def _spill_task(task: TaskRecord, spills: Spills, place: Place) -> TaskRecord:
+    values = [_spill(value, spills, place) for value in task.values]
     return TaskRecord(task.task_id, task.path, task.name, task.channels, values, task.indexes)
 
 
-def _spill(delta: Delta, spills: Spills) -> Delta:
+def _spill(delta: Delta, spills: Spills, place: Place) -> Delta:
     """`delta` with its large leaves moved to `spills`; a copy where anything was moved."""
     large = [
         (container, key, leaf)
@@ -198,7 +195,7 @@ def _spill(delta: Delta, spills: Spills) -> Delta:
     ]
     if not large:
         return delta
-    moved = {leaf: _number(leaf, spills) for _, _, leaf in large}
+    moved = {leaf: _number(leaf, spills, place) for _, _, leaf in large}
     return [_with_moved(part, moved) for part in delta]
 
 
@@ -216,9 +213,10 @@ def _with_moved(part: Any, moved: Mapping[bytes, int]) -> Any:
             return part
 
 
-def _number(leaf: bytes, spills: Spills) -> int:
-    hash = content_hash(leaf)
-    spills.setdefault(hash, leaf)
+def _number(leaf: bytes, spills: Spills, place: Place) -> int:
+    hash = place.vault.content_hash(place, leaf)
+    if hash not in spills:
+        spills[hash] = place.vault.seal_spill(place, hash, leaf)
     return list(spills).index(hash)
 
 

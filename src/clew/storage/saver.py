@@ -8,9 +8,11 @@ from clew.ids import thread_id as check_thread_id
 from clew.serde import Codec, TypeRegistry, default_registry
 from clew.storage.cursor import LogCursor
 from clew.storage.heads import Heads
+from clew.storage.log import Place
 from clew.storage.operation import LogOp
 from clew.storage.session import LogSession
 from clew.storage.state import Recent, State
+from clew.storage.vault import PLAIN, Vault
 
 T = TypeVar("T")
 
@@ -40,6 +42,7 @@ class LogSaver:
                 " register classes with clew.serde.register"
             )
         self.tenant = ""
+        self.vault: Vault = PLAIN
         self.types = types or (default_registry if serde is None else serde.types)
         self.heads = Heads(heads_limit)
         self._keyframe_factor = keyframe_factor
@@ -53,6 +56,10 @@ class LogSaver:
     def cursor(self, session: LogSession, ns: str) -> LogCursor:
         """A new cursor of a session."""
         return LogCursor(session, ns)
+
+    def place(self, thread_id: str, ns: str = "") -> Place:
+        """A namespace of a thread of this saver's tenant."""
+        return Place(self.tenant, thread_id, ns, self.vault)
 
     def codec(self, types: frozenset[type]) -> Codec:
         """The codec that also knows `types`."""

@@ -15,12 +15,12 @@ from typing import NamedTuple
 from clew import _failpoints
 from clew.errors import StorageError
 from clew.storage import log
-from clew.storage.bound import bind, unbound
 from clew.storage.encode import timestamp
-from clew.storage.log import Place, Position, StepRow
+from clew.storage.log import Place, Position, StepRow, Waiting
 from clew.storage.query import Query, Steps
 from clew.storage.records import pack_step, unpack_step, unpack_task
 from clew.storage.state import Replay, keyframe
+from clew.storage.vault import Vault
 
 
 class StepKey(NamedTuple):
@@ -70,17 +70,17 @@ def delete_thread(tenant: str, thread: str) -> Steps[None]:
     yield Query("spill_drop_all", (tenant, thread))
 
 
-def prune_thread(tenant: str, thread: str, keep: Keep) -> Steps[None]:
+def prune_thread(root: Place, keep: Keep) -> Steps[None]:
     """Keep what `keep` chooses from the steps of each namespace (given oldest first), and the newest one always."""
-    for line, ns, *_ in (yield Query("head_list", (tenant, thread))):
-        keys = yield from read_keys(tenant, line)
+    for line, ns, *_ in (yield Query("head_list", (root.tenant, root.thread))):
+        keys = yield from read_keys(root.tenant, line)
         if keys:
             newest = max(keys, key=lambda key: key.checkpoint_id).position
-            yield from retain(Place(tenant, thread, ns), line, keys, keep(keys) | {newest})
-    yield from sweep_spills(tenant, thread)
+            yield from retain(root.at(ns), line, keys, keep(keys) | {newest})
+    yield from sweep_spills(root)
 
 
-def delete_runs(tenant: str, run_ids: Iterable[bytes]) -> Steps[set[str]]:
+def delete_runs(tenant: str, run_ids: Iterable[bytes], vault: Vault) -> Steps[set[str]]:
     """Remove every step that the runs made, on any thread; gives the threads that lost one."""
     doomed: dict[int, set[Position]] = {}
     for run_id in run_ids:
@@ -90,25 +90,26 @@ def delete_runs(tenant: str, run_ids: Iterable[bytes]) -> Steps[set[str]]:
     for line, positions in doomed.items():
         thread, ns, *_ = (yield Query("head_place", (tenant, line)))[0]
         keys = yield from read_keys(tenant, line)
-        yield from retain(Place(tenant, thread, ns), line, keys, {key.position for key in keys} - positions)
+        yield from retain(Place(tenant, thread, ns, vault), line, keys, {key.position for key in keys} - positions)
         threads.add(thread)
     for thread in threads:
-        yield from sweep_spills(tenant, thread)
+        yield from sweep_spills(Place(tenant, thread, "", vault))
     return threads
 
 
-def copy_thread(tenant: str, source: str, target: str) -> Steps[None]:
+def copy_thread(source: Place, target: Place) -> Steps[None]:
     """Copy a thread, its whole history and what is pending included, to a thread that does not exist yet."""
-    if (yield Query("head_list", (tenant, target))):
+    tenant = source.tenant
+    if (yield Query("head_list", (tenant, target.thread))):
         raise StorageError(
-            f"thread {target!r} exists already; {source!r} was not copied onto it",
+            f"thread {target.thread!r} exists already; {source.thread!r} was not copied onto it",
             hint="delete the target first, or choose another id",
         )
-    for line, ns, *_ in (yield Query("head_list", (tenant, source))):
-        copied = yield from log.add_head(Place(tenant, target, ns), epoch=1 if ns == "" else 0)
+    for line, ns, *_ in (yield Query("head_list", (tenant, source.thread))):
+        copied = yield from log.add_head(target.at(ns), epoch=1 if ns == "" else 0)
         for table in ("head", "step", "fork", "pending"):
             yield Query(f"{table}_copy", (tenant, copied, line))
-    yield Query("spill_copy", (tenant, target, source))
+    yield Query("spill_copy", (tenant, target.thread, source.thread))
 
 
 def read_keys(tenant: str, line: int) -> Steps[list[StepKey]]:
@@ -143,7 +144,7 @@ def rebase(place: Place, line: int, branch: int, first: int, seqs: set[int]) -> 
         record = yield from log.read_record(place, row)
         log.advance(replay, row, record)
         if row.seq in seqs:
-            body, _, spills = pack_step(keyframe(replay.state(), writes=record))
+            body, _, spills = pack_step(keyframe(replay.state(), writes=record), place)
             yield from log.write_spills(place, spills)
             yield from rewrite(place, line, row, body)
             _failpoints.hit("prune.statement")
@@ -151,22 +152,23 @@ def rebase(place: Place, line: int, branch: int, first: int, seqs: set[int]) -> 
 
 def rewrite(place: Place, line: int, row: StepRow, body: bytes) -> Steps[None]:
     """Put another body, a keyframe's, into a row."""
-    keyframe_row = bind(row._replace(key_seq=row.seq, body=body))
+    keyframe_row = place.vault.seal_step(place, row._replace(key_seq=row.seq, body=body))
     yield Query("step_rewrite", (row.seq, keyframe_row.body, place.tenant, line, row.branch, row.seq))
 
 
-def sweep_spills(tenant: str, thread: str) -> Steps[None]:
+def sweep_spills(root: Place) -> Steps[None]:
     """Drop the thread's large leaves that no step and no pending write refers to any more."""
+    tenant, thread, vault = root.tenant, root.thread, root.vault
     stored = {hash for (hash,) in (yield Query("spill_list", (tenant, thread)))}
     if not stored:
         return
-    for line, *_ in (yield Query("head_list", (tenant, thread))):
-        place = Place(tenant, thread, "")
+    for line, ns, *_ in (yield Query("head_list", (tenant, thread))):
+        place = root.at(ns)
         for key in (yield from read_keys(tenant, line)):
             for row in (yield from log.read_chain(place, line, key.branch, key.seq, key.seq)):
-                stored.difference_update(unpack_step(unbound(row)).spills)
-        for *_, body in (yield Query("pending_list", (tenant, line))):
-            stored.difference_update(unpack_task(body)[1])
+                stored.difference_update(unpack_step(vault.open_step(place, row)).spills)
+        for fields in (yield Query("pending_list", (tenant, line))):
+            stored.difference_update(unpack_task(vault.open_task(place, Waiting(*fields)))[1])
     for hash in stored:
         yield Query("spill_drop", (tenant, thread, hash))
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from clew.errors import StorageError
 from clew.ids import id_text
 from clew.storage import log
-from clew.storage.log import Place, Position, StepRow
+from clew.storage.log import Place, Position, StepRow, Waiting
 from clew.storage.query import Query, Steps
-from clew.storage.records import unpack_task
 from clew.storage.state import Replay
 
 
@@ -36,11 +35,11 @@ class Report:
         return not self.problems
 
 
-def verify_thread(tenant: str, thread: str, report: Report) -> Steps[Report]:
+def verify_thread(root: Place, report: Report) -> Steps[Report]:
     """Check every chain of a thread: gapless, readable, and giving the state whose fingerprint was stored."""
     report.threads += 1
-    for line, ns, branch, seq, _ in (yield Query("head_list", (tenant, thread))):
-        yield from _Check(Place(tenant, thread, ns), line, (branch, seq), report).run()
+    for line, ns, branch, seq, _ in (yield Query("head_list", (root.tenant, root.thread))):
+        yield from _Check(root.at(ns), line, (branch, seq), report).run()
     return report
 
 
@@ -65,10 +64,9 @@ class _Check:
                 self._problem(newest[3], "the head does not point at the newest checkpoint")
         for branch in sorted({row[0] for row in keys}):
             yield from self._branch(branch, [row for row in keys if row[0] == branch])
-        for *_, body in (yield Query("pending_list", (tenant, self._line))):
+        for fields in (yield Query("pending_list", (tenant, self._line))):
             try:
-                _, missing = unpack_task(body)
-                yield from log.read_spills(self._place, missing)
+                yield from log.read_task(self._place, Waiting(*fields))
             except StorageError as error:
                 self._problem(None, f"pending writes cannot be read: {error}")
 
