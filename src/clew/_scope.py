@@ -9,11 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clew.constants import CONF, CONFIG_KEY_RUNTIME, CONFIG_KEY_TASK_ID
 from clew.errors import NoSaverError
 from clew.runtime import ExecutionInfo, RunControl, Runtime, ServerInfo, no_heartbeat, no_stream_writer
+
+if TYPE_CHECKING:
+    from clew.types import CacheKey
 
 Emit = Callable[[tuple[str, ...], str, Any], None]
 
@@ -27,13 +30,15 @@ class RunScope:
 
     `ns` is the run's namespace ("" at the root); `emit` shows something to whoever streams the root run (None: nobody
     does); `nested_modes` are the modes that nested graphs should show; `parents` maps namespaces above to their
-    checkpoint ids. `unsaved_reason` says why there is no saver although the graph has one.
+    checkpoint ids. `unsaved_reason` says why there is no saver although the graph has one. `tenant` is whose thread it
+    is, if the caller said so.
     """
 
     __slots__ = (
-        "cache", "chain", "config", "context", "control", "durability", "emit", "has_custom", "has_langchain", "lock",
-        "message_handlers", "name", "nested_modes", "ns", "origins", "parents", "run_id", "saver",
-        "server_info", "session", "stateful", "store", "task_metadata", "thread_id", "trace", "unsaved_reason",
+        "cache", "cache_tenant", "chain", "config", "context", "control", "durability", "emit", "has_custom",
+        "has_langchain", "lock", "message_handlers", "name", "nested_modes", "ns", "origins", "parents",
+        "run_id", "saver", "server_info", "session", "stateful", "store", "task_metadata", "tenant",
+        "thread_id", "trace", "unsaved_reason",
     )  # fmt: skip
 
     def __init__(self, *, name: str, config: Mapping[str, Any], ns: str = "") -> None:
@@ -41,6 +46,7 @@ class RunScope:
         self.config = config
         self.ns = ns
         self.thread_id = ""
+        self.tenant: str | None = None
         self.run_id: str | None = None
         self.saver: Any = None
         self.session: Any = None
@@ -48,6 +54,7 @@ class RunScope:
         self.durability = "async"
         self.store: Any = None
         self.cache: Any = None
+        self.cache_tenant = ""
         self.context: Any = None
         self.control: RunControl | None = None
         self.server_info: ServerInfo | None = None
@@ -63,6 +70,10 @@ class RunScope:
         self.lock = threading.Lock()
         self.chain: Chain = ()
         self.stateful: dict[str, Chain] = {}
+
+    def cache_place(self, key: CacheKey) -> tuple[tuple[str, ...], str]:
+        """Where the cache keeps a task's writes; tenants do not see each other's."""
+        return key.ns, f"{key.key}:{self.cache_tenant}" if self.cache_tenant else key.key
 
 
 class TaskScope:
@@ -197,6 +208,8 @@ class TaskScope:
             own["callbacks"] = self.callbacks
         if run.thread_id:
             own[CONF]["thread_id"] = run.thread_id
+        if run.tenant is not None:
+            own[CONF]["checkpoint_tenant"] = run.tenant
         if task.node.tags:
             own["tags"] = [*(run.config.get("tags") or ()), *task.node.tags]
         return own

@@ -30,6 +30,7 @@ __all__ = (
     "GraphInterrupt",
     "GraphRecursionError",
     "InvalidMessagesError",
+    "InvalidTenantError",
     "InvalidThreadIdError",
     "InvalidUpdateError",
     "MissingExtraError",
@@ -194,6 +195,10 @@ class NoSaverError(ResumeError, ValueError, RuntimeError):
 
 class InvalidThreadIdError(ResumeError, ValueError):
     """A thread id is missing, empty, over 255 characters, or holds NUL or a lone surrogate."""
+
+
+class InvalidTenantError(ResumeError, ValueError):
+    """A tenant is no text, too long, holds NUL or a lone surrogate, or is not the one the saver is bound to."""
 
 
 class CheckpointNotFoundError(ResumeError, ValueError):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from clew.errors import InvalidThreadIdError
+from clew.errors import ClewError, InvalidTenantError, InvalidThreadIdError
 
 __all__ = (
     "checkpoint_id",
@@ -22,6 +22,7 @@ __all__ = (
     "id_text",
     "new_checkpoint_id",
     "new_node",
+    "tenant_name",
     "thread_id",
     "unsaved_ids",
 )
@@ -30,6 +31,7 @@ _EPOCH = 0x01B21DD213814000  # 100 ns units between 1582-10-15, where UUID time 
 _LAST_TICK = (1 << 60) - 1
 _TEXT_MARK = b"\x00"  # what begins the bytes of an id that is not a UUID; sorts before every version 6 UUID of this era
 THREAD_ID_MAX = 255
+TENANT_MAX = 255
 
 
 def new_checkpoint_id(after: bytes | None = None, node: bytes | None = None) -> bytes:
@@ -104,19 +106,35 @@ def thread_id(value: Any) -> str:
         )
     if not text:
         raise InvalidThreadIdError("thread_id is empty", hint="give every conversation an id of its own")
-    if len(text) > THREAD_ID_MAX:
-        raise InvalidThreadIdError(
-            f"thread_id has {len(text)} characters, over the limit of {THREAD_ID_MAX}", hint="use a hash of it"
-        )
+    _check_text("thread_id", text, THREAD_ID_MAX, InvalidThreadIdError)
+    return text
+
+
+def tenant_name(value: Any) -> str:
+    """The tenant that `value` names; "" is the tenant of those who set none.
+
+    Tenants are compared as they are, differing Unicode forms and case included. Raises `InvalidTenantError` for what is
+    no text, over 255 characters, or holds NUL or a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise InvalidTenantError(f"tenant is of type {type(value).__name__!r}, not text", hint="use a str")
+    text = str.__str__(value)  # plain text of a subclass too
+    _check_text("tenant", text, TENANT_MAX, InvalidTenantError)
+    return text
+
+
+def _check_text(what: str, text: str, limit: int, error: type[ClewError]) -> None:
+    """Refuse what databases cannot store, or cannot keep in an index."""
+    if len(text) > limit:
+        raise error(f"{what} has {len(text)} characters, over the limit of {limit}", hint="use a hash of it")
     if "\x00" in text:
-        raise InvalidThreadIdError("thread_id holds a NUL character", hint="remove it: databases cannot store it")
+        raise error(f"{what} holds a NUL character", hint="remove it: databases cannot store it")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidThreadIdError(
-            f"thread_id {text!r} holds a lone surrogate", hint="decode the text it came from with the right encoding"
+        raise error(
+            f"{what} {text!r} holds a lone surrogate", hint="decode the text it came from with the right encoding"
         ) from None
-    return text
 
 
 def _is_uuid(value: Any) -> bool:

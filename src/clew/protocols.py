@@ -155,8 +155,10 @@ class Cursor(Protocol):
 
 
 class Session(Protocol):
-    """One run (or one read) on one thread. `error` is what made one of its writes fail, after which none is made."""
+    """One run (or one read) on one thread. `error` is what made one of its writes fail, after which none is made;
+    `tenant` is whose thread it is."""
 
+    tenant: str
     thread_id: str
     error: BaseException | None
 
@@ -166,10 +168,19 @@ class Session(Protocol):
 
 
 class Saver(Protocol):
-    """What drivers need of a checkpointer. Thread-safe; serves sync and async callers and any event loop."""
+    """What drivers need of a checkpointer. Thread-safe; serves sync and async callers and any event loop.
 
-    def session(self, thread_id: str, *, types: frozenset[type] = frozenset()) -> Session:
-        """Open a run on a thread; no I/O. `types` are the classes the graph's annotations make known."""
+    `tenant` is whose threads it serves unless a call says otherwise ("": those of callers that set none).
+    """
+
+    tenant: str
+
+    def session(self, thread_id: str, *, types: frozenset[type] = frozenset(), tenant: str | None = None) -> Session:
+        """Open a run on a thread; no I/O. `types` are the classes the graph's annotations make known.
+
+        `tenant` is whose thread it is (None: the saver's); a saver that has a tenant refuses another one with
+        `InvalidTenantError`. Nothing of another tenant is ever found: its threads, checkpoints and runs do not exist.
+        """
         ...
 
     def run(self, op: Op[T]) -> T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -220,7 +219,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
                 found = getattr(found, name, None)
             if isinstance(found, type):
                 types.add(found)
-        clone = copy.copy(self)
+        clone = self._clone()
         clone.types = self.types.extended(types)
         clone._codecs = {}
         return clone
@@ -235,7 +234,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
         kind: str = "read",
         finish: Callable[[Any], T] | None = None,
     ) -> LogOp[T]:
-        return LogOp(LogSession(self, thread, self._codec()), steps, kind=kind, finish=finish)
+        return LogOp(LogSession(self, thread, self._codec(), self.tenant), steps, kind=kind, finish=finish)
 
     def _codec(self) -> Codec:
         """The codec of this face: it also knows what LangGraph's engine stores, where that is loaded."""
@@ -249,7 +248,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
         codec = self._codec()
 
         def finish(found: Loaded | None) -> CheckpointTuple | None:
-            return None if found is None else checkpoint_tuple(found, codec.decode)
+            return None if found is None else checkpoint_tuple(found, codec.decode, self.tenant)
 
         return self._op(
             place.thread,
@@ -266,6 +265,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
     ) -> LogOp[Sequence[CheckpointTuple]]:
         configurable: dict[str, Any] = {} if config is None else config["configurable"]
         thread = None if config is None else check_thread_id(configurable["thread_id"])
+        tenant = self.tenant_of(configurable.get("checkpoint_tenant"))
         ns: str | None = configurable.get("checkpoint_ns")
         only: str | None = configurable.get("checkpoint_id")
         codec = self._codec()
@@ -273,7 +273,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
 
         def steps() -> Steps[list[Loaded]]:
             found: list[Loaded] = []
-            for place in (yield from direct.namespaces(self.tenant, thread, self.vault)):
+            for place in (yield from direct.namespaces(tenant, thread, self.vault)):
                 if ns is not None and place.ns != ns:
                     continue
                 if only is None:
@@ -285,7 +285,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
             return found if limit is None else found[: max(limit, 0)]
 
         def finish(found: list[Loaded]) -> Sequence[CheckpointTuple]:
-            return [checkpoint_tuple(one, codec.decode) for one in found]
+            return [checkpoint_tuple(one, codec.decode, self.tenant) for one in found]
 
         return self._op(thread or "", steps, finish=finish)
 
@@ -309,7 +309,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
             new_versions=dict(new_versions),
             extra={"v": checkpoint["v"], "ts": checkpoint["ts"]},
         )
-        stored = config_of(place, checkpoint["id"])
+        stored = config_of(place, checkpoint["id"], self.tenant)
         return self._op(
             place.thread,
             lambda: direct.put_checkpoint(self.heads, place, new, codec),
@@ -381,7 +381,8 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
 
     def _place(self, config: RunnableConfig) -> Place:
         configurable = config["configurable"]
-        return self.place(check_thread_id(configurable["thread_id"]), configurable.get("checkpoint_ns") or "")
+        tenant = self.tenant_of(configurable.get("checkpoint_tenant"))
+        return self.place(check_thread_id(configurable["thread_id"]), configurable.get("checkpoint_ns") or "", tenant)
 
     def _freed(self) -> None:
         """Called after rows were removed: a backend may give space back."""

@@ -14,8 +14,8 @@ from clew.storage.loaded import Loaded
 from clew.storage.log import Place
 
 
-def checkpoint_tuple(found: Loaded, decode: Callable[[bytes], Any]) -> CheckpointTuple:
-    """A checkpoint as this face shows it."""
+def checkpoint_tuple(found: Loaded, decode: Callable[[bytes], Any], tenant: str) -> CheckpointTuple:
+    """A checkpoint as this face shows it; `tenant` is the one its configs need not name."""
     state, place = found.state, found.place
     extra = state.extra or {}
     parent = extra.get("parent") if found.parent_id is None else id_text(found.parent_id)
@@ -34,16 +34,19 @@ def checkpoint_tuple(found: Loaded, decode: Callable[[bytes], Any]) -> Checkpoin
         for channel, value in task.writes
     ]
     return CheckpointTuple(
-        config=config_of(place, id_text(found.id)),
+        config=config_of(place, id_text(found.id), tenant),
         checkpoint=checkpoint,
         metadata=cast(CheckpointMetadata, loaded.metadata(found, decode)),
-        parent_config=None if parent is None else config_of(place, parent),
+        parent_config=None if parent is None else config_of(place, parent, tenant),
         pending_writes=writes,
     )
 
 
-def config_of(place: Place, checkpoint_id: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": place.thread, "checkpoint_ns": place.ns, "checkpoint_id": checkpoint_id}}
+def config_of(place: Place, checkpoint_id: str, tenant: str) -> RunnableConfig:
+    configurable = {"thread_id": place.thread, "checkpoint_ns": place.ns, "checkpoint_id": checkpoint_id}
+    if place.tenant != tenant:
+        configurable["checkpoint_tenant"] = place.tenant
+    return {"configurable": configurable}
 
 
 def matches(found: Loaded, query: HistoryQuery, codec: Codec) -> bool:

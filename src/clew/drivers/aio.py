@@ -219,7 +219,9 @@ class AsyncDriver:
             case fx.Remember(task):
                 key = task.cache_key
                 assert key is not None
-                return _Pending(self.scope.cache.aset({(key.ns, key.key): (list(task.writes or ()), key.ttl)}))
+                return _Pending(
+                    self.scope.cache.aset({self.scope.cache_place(key): (list(task.writes or ()), key.ttl)})
+                )
             case fx.Cancel():
                 self._cancel()
             case fx.Wait():
@@ -259,7 +261,7 @@ class AsyncDriver:
                 await self.scope.saver.aflush(self.scope.session)
 
     async def _look_up(self, effect: fx.LookUp) -> dict[str, Any]:
-        keyed = {t.id: (t.cache_key.ns, t.cache_key.key) for t in effect.tasks if t.cache_key is not None}
+        keyed = {t.id: self.scope.cache_place(t.cache_key) for t in effect.tasks if t.cache_key is not None}
         found = await self.scope.cache.aget(tuple(dict.fromkeys(keyed.values())))
         return {id: found[key] for id, key in keyed.items() if key in found}
 

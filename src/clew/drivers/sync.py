@@ -198,7 +198,7 @@ class SyncDriver:
             case fx.Remember(task):
                 key = task.cache_key
                 assert key is not None
-                self.scope.cache.set({(key.ns, key.key): (list(task.writes or ()), key.ttl)})
+                self.scope.cache.set({self.scope.cache_place(key): (list(task.writes or ()), key.ttl)})
             case fx.Cancel():
                 self._cancel()
             case fx.Wait():
@@ -221,7 +221,7 @@ class SyncDriver:
         return plan.reply
 
     def _look_up(self, effect: fx.LookUp) -> dict[str, Any]:
-        keyed = {t.id: (t.cache_key.ns, t.cache_key.key) for t in effect.tasks if t.cache_key is not None}
+        keyed = {t.id: self.scope.cache_place(t.cache_key) for t in effect.tasks if t.cache_key is not None}
         found = self.scope.cache.get(tuple(dict.fromkeys(keyed.values())))
         return {id: found[key] for id, key in keyed.items() if key in found}
 

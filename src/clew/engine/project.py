@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from clew.constants import CONTROL_WRITES, ERROR, INTERRUPT, NS_SEP, RETURN
 from clew.engine.program import Write
@@ -12,6 +12,13 @@ from clew.engine.task import Task
 from clew.types import Interrupt, PregelTask
 
 Writes = Sequence[Write]
+
+
+class Address(NamedTuple):
+    """A thread as configs name it; `tenant` is None where the saver knows it without being told."""
+
+    thread_id: str
+    tenant: str | None = None
 
 
 def interrupts_of(writes: Writes) -> tuple[Interrupt, ...]:
@@ -130,12 +137,21 @@ def _shown_result(output: Writes, outputs: str | tuple[str, ...]) -> Any:
     return result_of(write for write in output if write[0] in outputs)
 
 
-def checkpoint_config(thread_id: str, ns: str, id: str, parents: Mapping[str, str]) -> dict[str, Any]:
-    """The config that reads one checkpoint again; a subgraph's also says where its parents stood."""
-    configurable: dict[str, Any] = {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": id}
-    if parents:
-        configurable["checkpoint_map"] = {**parents, ns: id}
+def ns_config(address: Address, ns: str) -> dict[str, Any]:
+    """The config that reads the newest checkpoint of a namespace."""
+    configurable: dict[str, Any] = {"thread_id": address.thread_id, "checkpoint_ns": ns}
+    if address.tenant is not None:
+        configurable["checkpoint_tenant"] = address.tenant
     return {"configurable": configurable}
+
+
+def checkpoint_config(address: Address, ns: str, id: str, parents: Mapping[str, str]) -> dict[str, Any]:
+    """The config that reads one checkpoint again; a subgraph's also says where its parents stood."""
+    config = ns_config(address, ns)
+    config["configurable"]["checkpoint_id"] = id
+    if parents:
+        config["configurable"]["checkpoint_map"] = {**parents, ns: id}
+    return config
 
 
 def checkpoint_event(

@@ -20,10 +20,12 @@ class Request:
     subgraph ("" in a root graph), `answers` the answers by question id that the parent has for this subgraph.
     `checkpoint_id` and `from_ns` say where to start if not at the head. `modes` are the stream modes that somebody
     reads. `parents` maps the namespaces above to their checkpoint ids. `metadata` goes into every checkpoint.
+    `tenant` is in the configs that are shown, if the caller has to name it.
     """
 
     input: Any
     thread_id: str = ""
+    tenant: str | None = None
     ns: str = ""
     has_saver: bool = False
     has_cache: bool = False

@@ -16,9 +16,11 @@ from clew.engine.enter import Entry, enter
 from clew.engine.plan import Place, plan
 from clew.engine.program import Program, Write
 from clew.engine.project import (
+    Address,
     checkpoint_config,
     checkpoint_event,
     interrupts_of,
+    ns_config,
     output_of,
     snapshot_tasks,
     task_event,
@@ -222,17 +224,11 @@ class _Run:
 
     def _checkpoint_event(self, tasks: Mapping[str, Task]) -> dict[str, Any]:
         request, state = self.request, self.state
-        parents = request.parents
-        states = {
-            task.id: {"configurable": {"thread_id": request.thread_id, "checkpoint_ns": task.ns}}
-            for task in tasks.values()
-            if task.node.subgraphs
-        }
+        parents, address = request.parents, Address(request.thread_id, request.tenant)
+        states = {task.id: ns_config(address, task.ns) for task in tasks.values() if task.node.subgraphs}
         return checkpoint_event(
-            config=checkpoint_config(request.thread_id, request.ns, state.checkpoint_id, parents),
-            parent_config=(
-                checkpoint_config(request.thread_id, request.ns, self.parent_id, parents) if self.parent_id else None
-            ),
+            config=checkpoint_config(address, request.ns, state.checkpoint_id, parents),
+            parent_config=(checkpoint_config(address, request.ns, self.parent_id, parents) if self.parent_id else None),
             values=read(state.channels, self.program.stream_channels),
             metadata=self.metadata,
             tasks=list(tasks.values()),

@@ -10,7 +10,7 @@ from clew.engine.apply import apply
 from clew.engine.enter import with_null_writes
 from clew.engine.plan import Place, pending_by_task, plan, stored_handler
 from clew.engine.program import Program
-from clew.engine.project import checkpoint_config, output_of, snapshot_tasks
+from clew.engine.project import Address, checkpoint_config, output_of, snapshot_tasks
 from clew.engine.resume import waiting
 from clew.engine.state import State, read, restored_state
 from clew.engine.task import Task, in_order
@@ -41,7 +41,7 @@ def _waiting(
 
 
 def snapshot(
-    program: Program, thread_id: str, saved: Saved, states: Mapping[str, Any] | None = None, *, is_live: bool
+    program: Program, address: Address, saved: Saved, states: Mapping[str, Any] | None = None, *, is_live: bool
 ) -> StateSnapshot:
     """The snapshot of a checkpoint.
 
@@ -67,11 +67,11 @@ def snapshot(
     return StateSnapshot(
         values=read(state.channels, program.stream_channels),
         next=tuple(task.name for id, task in tasks.items() if id not in finished),
-        config=checkpoint_config(thread_id, saved.ns, saved.checkpoint_id, parents),
+        config=checkpoint_config(address, saved.ns, saved.checkpoint_id, parents),
         metadata=saved.metadata,
         created_at=saved.created_at,
         parent_config=(
-            checkpoint_config(thread_id, saved.ns, saved.parent_id, parents) if saved.parent_id is not None else None
+            checkpoint_config(address, saved.ns, saved.parent_id, parents) if saved.parent_id is not None else None
         ),
         tasks=shown,
         interrupts=tuple(question for task in shown for question in task.interrupts),

@@ -17,6 +17,7 @@ _NOT_METADATA = frozenset(
         "checkpoint_id",
         "checkpoint_ns",
         "checkpoint_map",
+        "checkpoint_tenant",
         "langgraph_step",
         "langgraph_node",
         "langgraph_triggers",

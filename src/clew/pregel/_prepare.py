@@ -14,19 +14,33 @@ from typing import TYPE_CHECKING, Any, cast
 
 from clew import _langchain
 from clew._scope import Chain, RunScope, TaskScope, current
-from clew.constants import CONFIG_KEY_STRICT_RESUME, CONFIG_KEY_TASK_ID, INTERRUPT, NS_SEP
+from clew.constants import (
+    CONF,
+    CONFIG_KEY_CHECKPOINT_ID,
+    CONFIG_KEY_CHECKPOINT_MAP,
+    CONFIG_KEY_CHECKPOINT_NS,
+    CONFIG_KEY_CHECKPOINT_TENANT,
+    CONFIG_KEY_STRICT_RESUME,
+    CONFIG_KEY_TASK_ID,
+    INTERRUPT,
+    NS_SEP,
+)
 from clew.drivers.saving import Saving
 from clew.engine.request import Request
 from clew.errors import ErrorCode, InvalidThreadIdError, SubgraphOverlapError
 from clew.ids import thread_id as checked_thread_id
 from clew.pregel._config import Config, as_names, configurable, merged, recursion_limit, saved_metadata, shown_metadata
 from clew.pregel._stream import Shaper, debug_event, engine_modes
+from clew.pregel._tenant import open_session, shown_tenant, tenant_of
 from clew.warnings import MissingThreadIdWarning
 
 if TYPE_CHECKING:
     from clew.pregel.main import Pregel
 
 _NO_MODES: frozenset[str] = frozenset()
+_ADDRESS = frozenset(
+    (CONFIG_KEY_CHECKPOINT_NS, CONFIG_KEY_CHECKPOINT_ID, CONFIG_KEY_CHECKPOINT_MAP, CONFIG_KEY_TASK_ID)
+)
 
 
 @dataclass(slots=True)
@@ -71,7 +85,7 @@ def prepare(graph: Pregel, given: Any, config: Config | None, options: Options) 
     """Decide everything about a run; no I/O."""
     parent = _parent_of(config)
     if parent is None:
-        own = merged(_langchain.inherited_config(), graph.config, config)
+        own = merged(_inherited(graph.checkpointer), graph.config, config)
     else:
         own = merged(parent.config(), graph.config, config)
     shaper = Shaper(
@@ -101,20 +115,34 @@ def prepare(graph: Pregel, given: Any, config: Config | None, options: Options) 
     return prepared
 
 
+def _inherited(saver: Any) -> Config | None:
+    """The config of the `Runnable` that calls, without what addresses a checkpoint of its own thread."""
+    config = _langchain.inherited_config()
+    if config is None or CONF not in config:
+        return config
+    dropped = _ADDRESS | {CONFIG_KEY_CHECKPOINT_TENANT} if getattr(saver, "tenant", "") else _ADDRESS
+    return {**config, CONF: {key: value for key, value in configurable(config).items() if key not in dropped}}
+
+
 def _parent_of(config: Config | None) -> TaskScope | None:
-    """The task this run is nested in, unless the config names a thread of its own."""
+    """The task this run is nested in, unless the config names a thread or a tenant of its own."""
     parent = current.get()
     if parent is None:
         return None
     given = configurable(config)
-    thread = given.get("thread_id")
-    if thread is not None and CONFIG_KEY_TASK_ID not in given and str(thread) != parent.run.thread_id:
+    if CONFIG_KEY_TASK_ID in given:
+        return parent
+    thread, tenant = given.get("thread_id"), given.get("checkpoint_tenant")
+    if thread is not None and str(thread) != parent.run.thread_id:
+        return None
+    if tenant is not None and tenant != (parent.run.tenant or getattr(parent.run.session, "tenant", "")):
         return None
     return parent
 
 
 def _place(graph: Pregel, scope: RunScope, config: dict[str, Any], parent: TaskScope | None) -> Any:
     """Find the run's thread, namespace and saver."""
+    scope.tenant = tenant_of(config, graph.checkpointer)
     if parent is not None and parent.run.saver is not None:
         return _place_nested(graph, scope, parent)
     if parent is not None:
@@ -136,7 +164,7 @@ def _place(graph: Pregel, scope: RunScope, config: dict[str, Any], parent: TaskS
     scope.ns = ""
     scope.thread_id = checked_thread_id(thread)
     scope.saver = saver
-    scope.session = saver.session(scope.thread_id, types=graph.program.types)
+    scope.session = open_session(saver, scope.thread_id, graph.program.types, scope.tenant)
     return None
 
 
@@ -166,7 +194,7 @@ def _outside() -> int:
 
 def _place_nested(graph: Pregel, scope: RunScope, parent: TaskScope) -> Any:
     run = parent.run
-    scope.thread_id = run.thread_id
+    scope.thread_id, scope.tenant = run.thread_id, run.tenant
     if graph.checkpointer is False:
         scope.ns = _numbered(parent, parent.ns)
         scope.unsaved_reason = f"subgraph {graph.name!r} was compiled with checkpointer=False"
@@ -280,6 +308,7 @@ def _surround(
     above = parent.run if parent else None
     scope.store = (above.store if above else None) or graph.store
     scope.cache = (above.cache if above else None) or graph.cache
+    scope.cache_tenant = getattr(scope.session, "tenant", "") or scope.tenant or (above.cache_tenant if above else "")
     scope.control = options.control or (above.control if above else None)
     scope.server_info = above.server_info if above else None
     if options.context is not None:
@@ -317,6 +346,7 @@ def _request(
     request = Request(
         given,
         thread_id=scope.thread_id if scope.saver is not None else "",
+        tenant=shown_tenant(scope.saver, scope.session),
         ns=scope.ns,
         has_saver=scope.saver is not None,
         has_cache=scope.cache is not None,

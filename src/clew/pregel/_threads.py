@@ -11,13 +11,14 @@ from clew.constants import CONF, NS_SEP
 from clew.drivers.saving import Saving
 from clew.drivers.sync import SyncDriver
 from clew.engine.program import Program
-from clew.engine.project import checkpoint_config
+from clew.engine.project import Address, checkpoint_config, ns_config
 from clew.engine.request import Request
 from clew.engine.snapshot import planned, snapshot
 from clew.engine.update import update
 from clew.errors import InvalidThreadIdError, NoSaverError
 from clew.ids import thread_id as checked_thread_id
 from clew.pregel._config import Config, configurable, merged, saved_metadata
+from clew.pregel._tenant import open_session, shown_tenant, tenant_of
 from clew.protocols import HistoryQuery, Saved
 from clew.types import StateSnapshot, StateUpdate
 
@@ -38,6 +39,10 @@ class _Place:
     ns: str
     checkpoint_id: str | None
     config: dict[str, Any]
+
+    @property
+    def address(self) -> Address:
+        return Address(self.thread_id, shown_tenant(self.saver, self.session))
 
 
 class ThreadMethods:
@@ -70,7 +75,7 @@ class ThreadMethods:
             task.id: graph.get_state(_inside(place, task.ns), subgraphs=True) if subgraphs else _inside(place, task.ns)
             for task, graph in _tasks_with_graphs(place, saved)
         }
-        return snapshot(place.graph.program, place.thread_id, saved, states, is_live=place.checkpoint_id is None)
+        return snapshot(place.graph.program, place.address, saved, states, is_live=place.checkpoint_id is None)
 
     async def aget_state(self, config: Config, *, subgraphs: bool = False) -> StateSnapshot:
         """As `get_state`, under asyncio."""
@@ -84,7 +89,7 @@ class ThreadMethods:
         for task, graph in _tasks_with_graphs(place, saved):
             inside = _inside(place, task.ns)
             states[task.id] = await graph.aget_state(inside, subgraphs=True) if subgraphs else inside
-        return snapshot(place.graph.program, place.thread_id, saved, states, is_live=place.checkpoint_id is None)
+        return snapshot(place.graph.program, place.address, saved, states, is_live=place.checkpoint_id is None)
 
     def get_state_history(
         self,
@@ -239,7 +244,7 @@ class ThreadMethods:
             ns = NS_SEP.join(part.partition(":")[0] for part in ns.split(NS_SEP))
         where: Mapping[str, str] = given.get("checkpoint_map") or {}
         id = given.get("checkpoint_id") or where.get(ns)
-        session = saver.session(thread_id, types=graph.program.types)
+        session = open_session(saver, thread_id, graph.program.types, tenant_of(own, saver))
         return _Place(graph, saver, session, thread_id, ns, id, own)
 
     def _graph_at(self, ns: str) -> Any:
@@ -268,6 +273,8 @@ def _load_line(place: _Place, run: Any) -> None:
 def _prepared(place: _Place) -> tuple[RunScope, Saving]:
     scope = RunScope(name=place.graph.name, config=place.config)
     scope.thread_id, scope.saver, scope.session = place.thread_id, place.saver, place.session
+    scope.tenant = tenant_of(place.config, place.saver)
+    scope.cache_tenant = getattr(place.session, "tenant", "")
     scope.store, scope.durability = place.graph.store, "sync"
     return scope, Saving(place.session.cursor(place.ns), "sync")
 
@@ -276,6 +283,7 @@ def _request(place: _Place) -> Request:
     return Request(
         None,
         thread_id=place.thread_id,
+        tenant=place.address.tenant,
         ns=place.ns,
         has_saver=True,
         checkpoint_id=place.checkpoint_id,
@@ -292,11 +300,11 @@ def _config_of(place: _Place, checkpoint_id: str) -> dict[str, Any]:
     if place.ns:
         known: Mapping[str, str] = place.config[CONF].get("checkpoint_map") or {}
         parents = {ns: id for ns, id in known.items() if ns != place.ns}
-    return checkpoint_config(place.thread_id, place.ns, checkpoint_id, parents)
+    return checkpoint_config(place.address, place.ns, checkpoint_id, parents)
 
 
 def _inside(place: _Place, ns: str) -> dict[str, Any]:
-    return {CONF: {"thread_id": place.thread_id, "checkpoint_ns": ns}}
+    return ns_config(place.address, ns)
 
 
 def _tasks_with_graphs(place: _Place, saved: Saved) -> Iterator[tuple[Any, Any]]:
@@ -328,14 +336,14 @@ def _with_saver(config: Config, saver: Any) -> dict[str, Any]:
 
 
 def _nothing(place: _Place) -> StateSnapshot:
-    config = {CONF: {"thread_id": place.thread_id, "checkpoint_ns": place.ns}} if place.ns else place.config
+    config = ns_config(place.address, place.ns) if place.ns else place.config
     return StateSnapshot({}, (), dict(config), None, None, None, (), ())
 
 
 def _past(place: _Place, saved: Saved) -> StateSnapshot:
     _, tasks, _ = planned(place.graph.program, saved)
     states = {task.id: _inside(place, task.ns) for task in tasks.values() if task.node.subgraphs}
-    return snapshot(place.graph.program, place.thread_id, saved, states, is_live=False)
+    return snapshot(place.graph.program, place.address, saved, states, is_live=False)
 
 
 class _Page:

@@ -34,7 +34,7 @@ class LogCursor:
     def __init__(self, session: LogSession, ns: str) -> None:
         self.ns = ns
         self.session = session
-        self.place = session.saver.place(session.thread_id, ns)
+        self.place = session.saver.place(session.thread_id, ns, session.tenant)
         self._head: Head | None = None  # of the namespace, as loaded; only its line and top branch stay true
         self._tip: Position | None = None  # the namespace's tip once all built operations have run
         self._top_branch = 0

@@ -306,7 +306,13 @@ class MemoryTables:
         return [(1,)]
 
     def _do_run_steps(self, tenant: str, run_id: bytes) -> list[Row]:
-        return [(line, *row[:2]) for line, steps in self._steps.items() for row in steps.values() if row[6] == run_id]
+        return [
+            (line, *row[:2])
+            for line, steps in self._steps.items()
+            if self._heads[line][10][0] == tenant
+            for row in steps.values()
+            if row[6] == run_id
+        ]
 
     def _do_fork_drop_all(self, tenant: str, line: int) -> list[Row]:
         self._set(self._forks, line, {})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import copy
+from typing import Any, Self, TypeVar
 
+from clew.errors import InvalidTenantError
+from clew.ids import tenant_name
 from clew.ids import thread_id as check_thread_id
 from clew.serde import Codec, TypeRegistry, default_registry
 from clew.storage.cursor import LogCursor
@@ -24,13 +27,19 @@ _FLOOR = 2048  # bytes of versions and names that a keyframe repeats even when t
 
 class LogSaver:
     """The base of savers over the log. A keyframe is written when the differences since the last one are
-    `keyframe_factor` times as long as the state, or `keyframe_chain` in number."""
+    `keyframe_factor` times as long as the state, or `keyframe_chain` in number.
+
+    `tenant` leads every key: no call can reach the threads, checkpoints or runs of another one. A saver without one
+    ("") takes it from each call; one that has a tenant is bound to it. `original` is the saver whose storage a clone
+    shares: closing a clone closes nothing.
+    """
 
     def __init__(
         self,
         *,
         serde: Any = None,
         types: TypeRegistry | None = None,
+        tenant: str = "",
         keyframe_factor: float = KEYFRAME_FACTOR,
         keyframe_chain: int = KEYFRAME_CHAIN,
         heads_limit: int = HEADS_LIMIT,
@@ -41,7 +50,8 @@ class LogSaver:
                 f"serde is a {type(serde).__name__}, neither a clew.serde.Codec nor a JsonPlusSerializer;"
                 " register classes with clew.serde.register"
             )
-        self.tenant = ""
+        self.tenant = tenant_name(tenant)
+        self.original: Self | None = None
         self.vault: Vault = PLAIN
         self.types = types or (default_registry if serde is None else serde.types)
         self.heads = Heads(heads_limit)
@@ -49,17 +59,44 @@ class LogSaver:
         self._keyframe_chain = keyframe_chain
         self._codecs: dict[frozenset[type], Codec] = {}
 
-    def session(self, thread_id: str, *, types: frozenset[type] = frozenset()) -> LogSession:
-        """Open a run on a thread; no I/O. `types` are the classes the graph's annotations make known."""
-        return LogSession(self, check_thread_id(thread_id), self.codec(types))
+    def session(self, thread_id: str, *, types: frozenset[type] = frozenset(), tenant: str | None = None) -> LogSession:
+        """Open a run on a thread; no I/O. `types` are the classes the graph's annotations make known, `tenant` is whose
+        thread it is (None: the saver's)."""
+        return LogSession(self, check_thread_id(thread_id), self.codec(types), self.tenant_of(tenant))
+
+    def with_tenant(self, tenant: str) -> Self:
+        """A saver on the same storage, queues and connections that is bound to `tenant`; closing it closes nothing.
+
+        Raises `InvalidTenantError` for what is no text, over 255 characters, or holds NUL or a lone surrogate.
+        """
+        clone = self._clone()
+        clone.tenant = tenant_name(tenant)
+        return clone
+
+    def tenant_of(self, tenant: str | None) -> str:
+        """The tenant of a call that names `tenant` (None: no one); a saver that is bound to one serves no other."""
+        if tenant is None:
+            return self.tenant
+        tenant = tenant_name(tenant)
+        if self.tenant and tenant != self.tenant:
+            raise InvalidTenantError(
+                f"a call names tenant {tenant!r}, and the saver is bound to {self.tenant!r}",
+                hint="use a saver without a tenant for calls that name theirs, or saver.with_tenant(...)",
+            )
+        return tenant
+
+    def _clone(self) -> Self:
+        clone = copy.copy(self)
+        clone.original = self.original or self
+        return clone
 
     def cursor(self, session: LogSession, ns: str) -> LogCursor:
         """A new cursor of a session."""
         return LogCursor(session, ns)
 
-    def place(self, thread_id: str, ns: str = "") -> Place:
-        """A namespace of a thread of this saver's tenant."""
-        return Place(self.tenant, thread_id, ns, self.vault)
+    def place(self, thread_id: str, ns: str = "", tenant: str | None = None) -> Place:
+        """A namespace of a thread, of this saver's tenant unless told."""
+        return Place(self.tenant if tenant is None else tenant, thread_id, ns, self.vault)
 
     def codec(self, types: frozenset[type]) -> Codec:
         """The codec that also knows `types`."""

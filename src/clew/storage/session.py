@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class LogSession:
     """One run (or one read) on one thread."""
 
-    def __init__(self, saver: LogSaver, thread_id: str, codec: Codec) -> None:
+    def __init__(self, saver: LogSaver, thread_id: str, codec: Codec, tenant: str) -> None:
         self.saver = saver
+        self.tenant = tenant
         self.thread_id = thread_id
         self.codec = codec
         self.error: BaseException | None = None  # what made a write fail: the session is over

@@ -51,6 +51,7 @@ EXCLUDED_METADATA_KEYS = frozenset(
         "checkpoint_id",
         "checkpoint_ns",
         "checkpoint_map",
+        "checkpoint_tenant",
         "langgraph_step",
         "langgraph_node",
         "langgraph_triggers",

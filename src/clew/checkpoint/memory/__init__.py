@@ -26,6 +26,7 @@ class InMemorySaver(CheckpointSaver):
         *,
         serde: Codec | JsonPlusSerializer | None = None,
         types: TypeRegistry | None = None,
+        tenant: str = "",
         keyframe_factor: float = KEYFRAME_FACTOR,
         keyframe_chain: int = KEYFRAME_CHAIN,
         heads_limit: int = HEADS_LIMIT,
@@ -33,6 +34,7 @@ class InMemorySaver(CheckpointSaver):
         super().__init__(
             serde=serde,
             types=types,
+            tenant=tenant,
             keyframe_factor=keyframe_factor,
             keyframe_chain=keyframe_chain,
             heads_limit=heads_limit,

@@ -38,6 +38,7 @@ class SqliteSaver(CheckpointSaver):
     threads use the saver. `synchronous="FULL"` (the default) makes every acknowledged write survive a power loss;
     "NORMAL" is about ten times faster per commit, survives a crash of the process, and may lose the last commits when
     the machine loses power, never leaving a hole. `busy_timeout` (seconds) bounds the wait for other processes.
+    `tenant` binds the saver to one tenant's threads; see `with_tenant`.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class SqliteSaver(CheckpointSaver):
         synchronous: Synchronous = "FULL",
         busy_timeout: float = 30.0,
         types: TypeRegistry | None = None,
+        tenant: str = "",
         keyframe_factor: float = KEYFRAME_FACTOR,
         keyframe_chain: int = KEYFRAME_CHAIN,
         heads_limit: int = HEADS_LIMIT,
@@ -55,6 +57,7 @@ class SqliteSaver(CheckpointSaver):
         super().__init__(
             serde=serde,
             types=types,
+            tenant=tenant,
             keyframe_factor=keyframe_factor,
             keyframe_chain=keyframe_chain,
             heads_limit=heads_limit,
@@ -140,7 +143,11 @@ class SqliteSaver(CheckpointSaver):
         self.flush(session)
 
     def close(self) -> None:
-        """Write what was submitted and close the database; the saver cannot be used afterwards."""
+        """Write what was submitted and close the database; the saver cannot be used afterwards.
+
+        Does nothing on a clone (`with_tenant`, `with_allowlist`): the storage is its original's."""
+        if self.original is not None:
+            return
         self._writes.close(_CLOSE_SECONDS)
         self.tables.close()
         _open_queues.discard(self._writes)

@@ -70,6 +70,9 @@ class AsyncSqliteSaver(SqliteSaver):
     async def _find_file(self) -> None:
         if self._foreign is None:
             return
+        if self.original is not None:
+            await self._share_with(self.original)
+            return
         async with self._foreign.execute("pragma database_list") as cursor:
             rows: list[Any] = await cursor.fetchall()
         path = next((row[2] for row in rows if row[1] == "main"), "")
@@ -81,3 +84,9 @@ class AsyncSqliteSaver(SqliteSaver):
         self._foreign = None
         options = {key: self._settings[key] for key in ("synchronous", "busy_timeout") if key in self._settings}
         self._attach(SqliteTables(path, **options))
+
+    async def _share_with(self, original: AsyncSqliteSaver) -> None:
+        """Use what the saver this one was cloned from has opened, or opens now."""
+        await original._find_file()
+        for name in ("tables", "_writes", "_reads", "_reader", "_foreign"):
+            setattr(self, name, getattr(original, name))
