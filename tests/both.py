@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clew.checkpoint.memory import InMemorySaver
+from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.sqlite import SqliteSaver
 
 
@@ -81,6 +84,7 @@ class Async:
 
 
 Drive = Sync | Async
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(params=["sync", "asyncio"])
@@ -93,14 +97,36 @@ def drive(request: pytest.FixtureRequest) -> Iterator[Drive]:
         yield Async(runner)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+SAVERS = ("memory", "sqlite", "postgres")
+
+
+@pytest.fixture(params=SAVERS)
 def saver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    """Where a test's threads are kept."""
-    if request.param == "memory":
-        yield InMemorySaver()
+    """Where a test's threads are kept; on PostgreSQL with a tenant of its own, in tables shared with other tests."""
+    if request.param == "postgres":
+        shared: PostgresSaver = request.getfixturevalue("postgres_saver")
+        yield shared.with_tenant(f"test-{next(_numbers)}")
         return
-    with SqliteSaver.from_conn_string(str(tmp_path / "threads.db"), synchronous="NORMAL") as opened:
+    with opened_saver(request, tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture(params=SAVERS)
+def own_saver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    """A saver without a tenant, whose tables no other test uses."""
+    with opened_saver(request, tmp_path) as opened:
+        yield opened
+
+
+def opened_saver(request: pytest.FixtureRequest, tmp_path: Path) -> AbstractContextManager[Any]:
+    """The saver that a fixture's parameter names, on new storage."""
+    match request.param:
+        case "memory":
+            return InMemorySaver()
+        case "sqlite":
+            return SqliteSaver.from_conn_string(str(tmp_path / "threads.db"), synchronous="NORMAL")
+        case _:
+            return PostgresSaver.from_conn_string(request.getfixturevalue("database"))
 
 
 def on(thread: str = "t", **configurable: Any) -> dict[str, Any]:

@@ -23,6 +23,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from clew.checkpoint.postgres import PostgresSaver
+
 _NOBODY = 65534
 _FAST = {  # nothing outlives the test, so nothing need reach the disk
     "fsync": "off",
@@ -221,6 +223,18 @@ def database(server: str) -> Iterator[str]:
     finally:
         with psycopg.connect(server, autocommit=True) as connection:
             connection.execute(f'drop database "{name}" with (force)')
+
+
+@pytest.fixture(scope="session")
+def postgres_saver(server: str) -> Iterator[PostgresSaver]:
+    """One saver for many tests, each of which should bind it to a tenant of its own."""
+    name = f"clew_shared_{os.getpid()}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'create database "{name}"')
+    with PostgresSaver.from_conn_string(make_conninfo(server, dbname=name)) as saver:
+        yield saver
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'drop database "{name}" with (force)')
 
 
 @pytest.fixture

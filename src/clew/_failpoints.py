@@ -56,6 +56,11 @@ def armed() -> bool:
     return bool(_points)
 
 
+def is_set(name: str) -> bool:
+    """Whether there is a failpoint of that name."""
+    return name in _points
+
+
 def hit(name: str) -> None:
     """Pass the point `name`; acts only if a failpoint of that name is set."""
     if not _points:

@@ -46,6 +46,8 @@ __all__ = (
     "SerializationError",
     "StepTimeoutError",
     "StorageError",
+    "StorageTimeoutError",
+    "StorageUnavailableError",
     "SubgraphOverlapError",
     "Suspended",
     "TaskNotFound",
@@ -233,6 +235,14 @@ class UnknownInterruptError(ResumeError):
 
 class StorageError(ClewError):
     """The saver, the store or the cache cannot do what was asked."""
+
+
+class StorageUnavailableError(StorageError, ConnectionError):
+    """The database cannot be reached, or kept refusing for as long as the saver may try; run it again later."""
+
+
+class StorageTimeoutError(StorageError, TimeoutError):
+    """The database or its pool of connections did not do it in time; nothing is half done."""
 
 
 class ThreadConflictError(StorageError):

@@ -18,6 +18,12 @@ from clew.types import CachePolicy, Command, interrupt
 from tests.both import Drive, on
 
 
+@pytest.fixture
+def saver(own_saver: Any) -> Any:
+    """These tests name their tenants themselves."""
+    return own_saver
+
+
 class Log(TypedDict):
     log: Annotated[list[str], operator.add]
 

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
+from clew.errors import SchemaVersionError
+
+_PRE, _POST = ".pre", ".post"
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One numbered step of a schema; `statements` run in one transaction."""
+    """One numbered step of a schema; `statements` run in one transaction. One whose name ends in `.pre` only adds, so
+    that older versions go on working; one that ends in `.post` takes away what only they use."""
 
     number: int
     name: str
     statements: tuple[str, ...]
+
+    @property
+    def is_post(self) -> bool:
+        return self.name.endswith(_POST)
 
 
 @functools.cache
@@ -42,3 +52,14 @@ def _statements(text: str) -> tuple[str, ...]:
     """The statements of a file; a semicolon at the end of a line ends one."""
     bare = re.sub(r"^--.*$", "", text, flags=re.MULTILINE)
     return tuple(statement.strip() for statement in re.split(r";\s*$", bare, flags=re.MULTILINE) if statement.strip())
+
+
+def check_applied(applied: Iterable[tuple[Any, ...]], known: Sequence[Migration], where: str) -> None:
+    """Raise if the database has had a migration, as (number, name), that this version of clew cannot live with."""
+    newest = known[-1].number
+    for number, name in applied:
+        if number > newest and not str(name).endswith(_PRE):
+            raise SchemaVersionError(
+                f"{where} has schema version {number}, and this clew knows {newest}",
+                hint="upgrade clew: pip install --upgrade clew",
+            )

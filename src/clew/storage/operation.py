@@ -73,3 +73,8 @@ class LogOp(Generic[T]):
         self.finish = finish
         self.done = done
         self.size = size
+
+    @property
+    def tenant(self) -> str:
+        """Whose rows it reads or writes."""
+        return self.session.tenant

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clew.ids import new_checkpoint_id, new_node
 from clew.serde import Codec
@@ -25,6 +26,7 @@ class LogSession:
         self.error: BaseException | None = None  # what made a write fail: the session is over
         self.submitted = 0  # writes that nobody waits for ...
         self.settled = 0  # ... and how many of them are done
+        self.parked: deque[Any] | None = None  # writes that wait for a lock of somebody else's, in order
         self.claimed = False  # a claim was built, and is in order before everything that follows
         self.is_known = False  # the root's head was loaded
         self.expected: Expected | None = None  # the root's head as loaded; None: there was none
@@ -32,7 +34,7 @@ class LogSession:
         self.lineage: tuple[Position, ...] | None = None
         self.reserved: int | None = None  # the branch that a run which stands on an old step will begin
         self.newest_id: bytes | None = None
-        self._node = new_node()
+        self.node = new_node()
         self.root_line = 0  # known once the claim has run
         self.epoch = 0
 
@@ -41,7 +43,7 @@ class LogSession:
 
     def new_id(self) -> bytes:
         """An id above every one that the session has seen."""
-        self.newest_id = new_checkpoint_id(self.newest_id, self._node)
+        self.newest_id = new_checkpoint_id(self.newest_id, self.node)
         return self.newest_id
 
     def saw_id(self, id: bytes | None) -> None:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal
 
 from clew import _failpoints
-from clew.errors import SchemaVersionError, StorageError, ThreadConflictError
-from clew.storage.migrate import migrations, named_queries
+from clew.errors import StorageError, ThreadConflictError
+from clew.storage.migrate import check_applied, migrations, named_queries
 from clew.storage.query import Row, Steps, T, drive
 from clew.storage.sqlite_errors import damaged, typed
 from clew.storage.writer import Job
@@ -290,12 +290,15 @@ class SqliteTables:
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         known = migrations("sqlite")
-        if self._applied(connection) == len(known):
+        if self._applied(connection) >= {migration.number for migration in known}:
             return
         connection.execute("begin immediate")
         try:
             connection.execute(_SCHEMA_TABLE)
-            for migration in known[self._applied(connection) :]:
+            applied = self._applied(connection)
+            for migration in known:
+                if migration.number in applied:
+                    continue
                 for statement in migration.statements:
                     connection.execute(statement)
                 connection.execute("insert into clew_migration values (?, ?)", (migration.number, migration.name))
@@ -305,17 +308,13 @@ class SqliteTables:
                 connection.execute("rollback")
             raise
 
-    def _applied(self, connection: sqlite3.Connection) -> int:
-        """How many migrations the database has had; raises if it has had one that is not known here."""
+    def _applied(self, connection: sqlite3.Connection) -> set[int]:
+        """The migrations the database has had; raises if it has had one that this version cannot live with."""
         if not connection.execute("select 1 from sqlite_master where name = 'clew_migration'").fetchone():
-            return 0
-        applied: int = connection.execute("select coalesce(max(number), 0) from clew_migration").fetchone()[0]
-        if applied > len(migrations("sqlite")):
-            raise SchemaVersionError(
-                f"database {self.path!r} has schema version {applied}, and this clew knows {len(migrations('sqlite'))}",
-                hint="upgrade clew: pip install --upgrade clew",
-            )
-        return applied
+            return set()
+        applied = connection.execute("select number, name from clew_migration order by number").fetchall()
+        check_applied(applied, migrations("sqlite"), f"database {self.path!r}")
+        return {number for number, _ in applied}
 
     @contextlib.contextmanager
     def _typed_errors(self) -> Generator[None]:

@@ -11,6 +11,7 @@ ones is run; a write that fails never takes another session's with it.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,7 @@ _GROUP_BYTES = 16 * 1024 * 1024
 _PAUSE = (
     0.002  # seconds in which writes that nobody waits for pile up: a short run then commits them itself, at its end
 )
+_PARKED = 0.002  # seconds between looks at a write that was set aside, since somebody else holds its thread
 _QUEUE_BYTES = 64 * 1024 * 1024  # whoever submits more than this helps to write it
 
 
@@ -71,6 +73,8 @@ class WriteQueue:
             with self._mutex:
                 if not job.is_done:
                     self._execute_group()
+            if not job.is_done and not self._jobs:
+                time.sleep(_PARKED)
         return job
 
     def post(self, job: Job, *, hurry: bool = False) -> None:
@@ -92,6 +96,8 @@ class WriteQueue:
         while session.settled < session.submitted:
             with self._mutex:
                 self._execute_group()
+            if session.settled < session.submitted and not self._jobs:
+                time.sleep(_PARKED)
 
     def close(self, seconds: float) -> bool:
         """Run what is queued; False if another thread kept the database for `seconds`."""

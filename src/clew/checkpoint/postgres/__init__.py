@@ -1,0 +1,5 @@
+"""Checkpoints in PostgreSQL."""
+
+from clew.checkpoint.postgres._saver import PostgresSaver
+
+__all__ = ("PostgresSaver",)

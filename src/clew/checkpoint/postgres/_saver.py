@@ -1,0 +1,408 @@
+"""A saver on PostgreSQL: where operations wait, for blocking callers and for event loops alike.
+
+Writes travel in lanes: those of one thread always in the same one, those of a lane that wait at the same time together.
+Whoever finds a lane free carries what waits in it; for event loops a thread of the lane does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+
+from clew.checkpoint._face import CheckpointSaver
+from clew.checkpoint.serde.jsonplus import JsonPlusSerializer
+from clew.errors import StorageError
+from clew.serde import Codec, TypeRegistry
+from clew.storage.operation import LogOp
+from clew.storage.saver import HEADS_LIMIT, KEYFRAME_CHAIN, KEYFRAME_FACTOR, finished
+from clew.storage.session import LogSession
+from clew.storage.worker import Worker
+from clew.storage.writer import Job, WriteQueue
+
+try:
+    import psycopg
+
+    from clew.storage.postgres.connections import ConnectionSource, PoolSource, Source, open_pool, where_is
+    from clew.storage.postgres.script import Script, run
+    from clew.storage.postgres.tables import PostgresTables, Settings
+    from clew.storage.postgres.wire import Wire
+except ImportError as error:
+    raise ImportError("savers on PostgreSQL need psycopg; install it with: pip install 'clew[postgres]'") from error
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+
+_CLOSE_SECONDS = 5.0
+_LANES = 2
+_LOADS = 64  # loads in one round trip at most
+_READERS = 4  # threads for long reads of event loops
+_open_savers: weakref.WeakSet[PostgresSaver] = weakref.WeakSet()
+
+
+class PostgresSaver(CheckpointSaver):
+    """Keeps checkpoints in a PostgreSQL database; one object serves blocking and async callers, on any event loop.
+
+    `conn` is a `psycopg.Connection`, a `psycopg_pool.ConnectionPool`, or a connection string (`from_conn_string` also
+    closes it). Connections are used for the length of a round trip, in transactions of their own, whatever their row
+    factory or autocommit setting is.
+
+    `schema` is where the tables are (by default wherever the connections' search_path leads). `prepare=False` prepares
+    no statements and sets nothing for a session, for a proxy that shares connections between clients.
+    `commit="fast"` commits with `synchronous_commit=off`: a crash of the server may lose the last commits (about 0.2 to
+    0.6 seconds of them), never leaving a hole. `row_security=True` names the tenant in every transaction, for the
+    policies that `setup` makes then. Times in seconds: `retry_for` bounds how long a database that is gone or refuses
+    is tried again, `lock_wait` how long a row that another client holds is waited for, `answer_timeout` how long a
+    server may be silent, `pool_timeout` how long to wait for a free connection at a time. `tenant` binds the saver
+    to one tenant's threads; see `with_tenant`.
+    """
+
+    def __init__(
+        self,
+        conn: Any,
+        *,
+        serde: Codec | JsonPlusSerializer | None = None,
+        schema: str | None = None,
+        prepare: bool = True,
+        commit: Literal["durable", "fast"] = "durable",
+        row_security: bool = False,
+        min_size: int = 1,
+        max_size: int = 8,
+        pool_timeout: float = 10.0,
+        retry_for: float = 30.0,
+        lock_wait: float = 10.0,
+        answer_timeout: float = 60.0,
+        types: TypeRegistry | None = None,
+        tenant: str = "",
+        keyframe_factor: float = KEYFRAME_FACTOR,
+        keyframe_chain: int = KEYFRAME_CHAIN,
+        heads_limit: int = HEADS_LIMIT,
+    ) -> None:
+        super().__init__(
+            serde=serde,
+            types=types,
+            tenant=tenant,
+            keyframe_factor=keyframe_factor,
+            keyframe_chain=keyframe_chain,
+            heads_limit=heads_limit,
+        )
+        if commit not in ("durable", "fast"):
+            raise ValueError(f"commit is {commit!r}, not 'durable' or 'fast'")
+        settings = Settings(
+            schema=schema,
+            prepare=prepare,
+            is_fast=commit == "fast",
+            row_security=row_security,
+            retry_for=retry_for,
+            lock_wait=lock_wait,
+            answer_timeout=answer_timeout,
+        )
+        self.conn = conn
+        self._pool_timeout = pool_timeout
+        self._attach(self._source(conn, settings, min_size, max_size), settings)
+
+    def _attach(self, source: Source, settings: Settings) -> None:
+        self._settings = settings
+        self._link = source
+        self.tables = PostgresTables(source.where, settings, has_settings=source.has_settings)
+        self._lanes = [WriteQueue(self._carry) for _ in range(_LANES)]
+        self._loads: deque[tuple[LogOp[Any], Callable[[Any], None]]] = deque()
+        self._loader = Worker("clew-loader", self._drain_loads)
+        self._readers: ThreadPoolExecutor | None = None
+        self._state = _State()
+        _open_savers.add(self)
+
+    def _source(self, conn: Any, settings: Settings, min_size: int, max_size: int) -> Source:
+        if isinstance(conn, str):
+            return open_pool(
+                conn,
+                min_size=min_size,
+                max_size=max_size,
+                settings=settings.of_connection(),
+                is_direct=settings.prepare,
+            )
+        if isinstance(conn, psycopg.Connection):
+            return ConnectionSource(cast("psycopg.Connection[Any]", conn), prepare=settings.prepare)
+        if hasattr(conn, "getconn") and hasattr(conn, "putconn"):
+            where = where_is(str(conn.conninfo)) if isinstance(getattr(conn, "conninfo", None), str) else "the database"
+            return PoolSource(conn, where=where, prepare=settings.prepare, owns=False, has_settings=False)
+        raise TypeError(
+            f"conn is a {type(conn).__name__}, neither a connection string, a psycopg Connection nor a ConnectionPool"
+        )
+
+    @classmethod
+    @contextlib.contextmanager
+    def from_conn_string(cls, conn_string: str, **settings: Any) -> Generator[Self]:
+        """Open a saver on a connection string, with a pool of its own, and close it at the end.
+
+        `settings` are those of the class; `min_size` and `max_size` are the pool's.
+        """
+        saver = cls(conn_string, **settings)
+        try:
+            yield saver
+        finally:
+            saver.close()
+
+    def setup(self, *, post: bool = False) -> None:
+        """Make or upgrade the tables; done on first use by itself, idempotent, and safe to race.
+
+        `post` also does what takes away things that only older versions of clew use: when no replica runs one any more.
+        With a connection that was given and has a transaction open, it is part of that transaction.
+        """
+        link, wire = self._link, None
+        if isinstance(link, ConnectionSource) and link.is_in_transaction:
+            wire = link.take_inside()
+        self._run(self.tables.set_up(post=post, inside=wire is not None), wire)
+        self._state.is_ready = wire is None
+
+    # Blocking callers
+
+    def run(self, op: LogOp[T]) -> T:
+        """Run an operation and wait for it (a write: until it is durable)."""
+        self._check_usable()
+        session = op.session
+        if session.error is not None:
+            raise session.error
+        if op.is_write:
+            return _outcome(self._lane(session).run(op))
+        if session.settled < session.submitted:
+            self.flush(session)
+        return finished(op, self._read(op))
+
+    def submit(self, session: LogSession, op: LogOp[None]) -> None:
+        """Queue a write of `session` behind its earlier ones and return at once."""
+        self._check_usable()
+        if session.error is not None:
+            raise session.error
+        session.submitted += 1
+        self._lane(session).post(Job(op, _settle_submitted))
+
+    def flush(self, session: LogSession) -> None:
+        """Wait until every submitted write of the session is durable; raise if one failed."""
+        self._lane(session).settle(session)
+        if session.error is not None:
+            raise session.error
+
+    def close(self) -> None:
+        """Write what was submitted and close the pool, if it is the saver's own; it cannot be used afterwards.
+
+        Does nothing on a clone (`with_tenant`, `with_allowlist`): the storage is its original's."""
+        if self.original is not None:
+            return
+        for lane in self._lanes:
+            lane.close(_CLOSE_SECONDS)
+        self._state.is_closed = True
+        if self._readers is not None:
+            self._readers.shutdown(wait=False)
+        self._link.close()
+        _open_savers.discard(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    # Event loops
+
+    async def arun(self, op: LogOp[T]) -> T:
+        """Run an operation without blocking the event loop."""
+        self._check_usable()
+        session = op.session
+        if session.error is not None:
+            raise session.error
+        if op.is_write:
+            return _outcome(await self._posted(op))
+        if session.settled < session.submitted:
+            await self.aflush(session)
+        if op.kind == "load":
+            return finished(op, await self._loaded(op))
+        return finished(op, await self._on_reader(lambda: self._read(op)))
+
+    async def aflush(self, session: LogSession) -> None:
+        """As `flush`, without blocking the event loop."""
+        if session.settled < session.submitted:
+            await self._on_reader(lambda: self._lane(session).settle(session))
+        self.flush(session)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """As `close`, without blocking the event loop."""
+        await self._on_reader(self.close)
+
+    async def _posted(self, op: LogOp[Any]) -> Job:
+        """Hand a write to its lane; it is carried out even if the caller stops waiting."""
+        import asyncio  # late, for start-up time: whoever awaits this has loaded it
+
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Job] = loop.create_future()
+
+        def settle(job: Job) -> None:
+            job.op.session.settled += 1
+            self._state.wakes.add(loop, future, job)
+
+        op.session.submitted += 1  # so that who stops waiting for it can still wait for it by a flush
+        self._lane(op.session).post(Job(op, settle), hurry=True)
+        return await future
+
+    async def _loaded(self, op: LogOp[Any]) -> Any:
+        """Load on the loader's thread, together with others that wait."""
+        import asyncio  # late, for start-up time: whoever awaits this has loaded it
+
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._loads.append((op, lambda result: self._state.wakes.add(loop, future, result)))
+        self._loader.wake()
+        result = await future
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    async def _on_reader(self, work: Callable[[], T]) -> T:
+        """Run `work` on a thread for what may take long."""
+        import asyncio  # late, for start-up time: whoever awaits this has loaded it
+
+        if self._readers is None:
+            self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="clew-reader")
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+
+    def _drain_loads(self) -> None:
+        while self._loads:
+            group = [self._loads.popleft() for _ in range(min(len(self._loads), _LOADS))]
+            try:
+                self._make_ready()
+                results: Sequence[Any] = self._run(self.tables.load([op for op, _ in group]))
+            except BaseException as error:
+                results = [error] * len(group)
+            for (_, give), result in zip(group, results, strict=True):
+                give(result)
+            self._state.wakes.send()
+
+    # What every way of waiting needs
+
+    def _lane(self, session: LogSession) -> WriteQueue:
+        return self._lanes[hash((session.tenant, session.thread_id)) % len(self._lanes)]
+
+    def _carry(self, jobs: list[Job]) -> None:
+        """Run writes that travel together, and wake who waits for them."""
+        try:
+            self._make_ready()
+            self._run(self.tables.group(jobs, self._park))
+        except BaseException as error:
+            for job in jobs:
+                if not job.is_done and job.op.session.parked is None:
+                    known = isinstance(error, StorageError)
+                    job.settle(error=error if known else StorageError("the write was interrupted; it may be stored"))
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._state.wakes.send()
+
+    def _park(self, session: LogSession) -> None:
+        """Go on with a session on a thread of its own: somebody else holds its thread's lock."""
+
+        def carry() -> None:
+            try:
+                self._run(self.tables.parked(session))
+            finally:
+                self._state.wakes.send()
+
+        threading.Thread(target=carry, name="clew-parked", daemon=True).start()
+
+    def _read(self, op: LogOp[Any]) -> Any:
+        self._make_ready()
+        if op.kind != "load":
+            return self._run(self.tables.read(op.steps, op.tenant))
+        result = self._run(self.tables.load([op]))[0]
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def _make_ready(self) -> None:
+        """Set the database up if it is new; once."""
+        if self._state.is_ready:
+            return
+        with self._state.lock:
+            if not self._state.is_ready:
+                if not self._run(self.tables.ready()):
+                    self.setup()
+                self._state.is_ready = True
+
+    def _run(self, script: Script[T], wire: Wire | None = None) -> T:
+        return run(script, self._link, patience=self._pool_timeout, timeout=self._settings.answer_timeout, wire=wire)
+
+    def _check_usable(self) -> None:
+        if self._state.is_closed:
+            raise StorageError(f"the saver on {self.tables.where} is closed", hint="open a new one")
+        if self._state.process != os.getpid():
+            raise StorageError(
+                f"the saver on {self.tables.where} was opened in another process",
+                hint="open one in each process, after the fork",
+            )
+
+
+class _Wakes:
+    """Coroutines of other threads' loops whose results are there; each loop is woken once for all of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[Any, list[tuple[asyncio.Future[Any], Any]]] = {}
+
+    def add(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], result: Any) -> None:
+        with self._lock:
+            self._waiting.setdefault(loop, []).append((future, result))
+
+    def send(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+        for loop, results in waiting.items():
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
+                loop.call_soon_threadsafe(_give, results)
+
+
+def _give(results: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in results:
+        if not future.done():
+            future.set_result(result)
+
+
+class _State:
+    """What a saver and its clones for tenants share."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.is_ready = False
+        self.is_closed = False
+        self.process = os.getpid()
+        self.wakes = _Wakes()
+
+
+def _outcome(job: Job) -> Any:
+    if job.error is not None:
+        raise job.error
+    return finished(job.op, job.result)
+
+
+def _settle_submitted(job: Job) -> None:
+    if job.error is None:
+        finished(job.op, job.result)
+    job.op.session.settled += 1
+
+
+@atexit.register
+def _flush_at_exit() -> None:
+    for saver in list(_open_savers):
+        saver.close()

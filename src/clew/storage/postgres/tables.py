@@ -1,0 +1,442 @@
+"""The log in PostgreSQL: what travels together, in which transaction, and what happens when it fails. No waiting here:
+everything is a script.
+
+Invariants: writes of one session run in order, and after one has failed none of its later ones runs; a write that
+fails never takes another session's with it; a write whose answer was lost is looked up before anything is said of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from typing import Any, TypeVar
+
+import psycopg
+
+from clew import _failpoints
+from clew.errors import StorageError
+from clew.storage import log
+from clew.storage.operation import LogOp
+from clew.storage.postgres import schema
+from clew.storage.postgres.direct import call_of, lookup_of
+from clew.storage.postgres.faults import Fault, fault_of, pause, typed
+from clew.storage.postgres.script import Flush, Pause, Script
+from clew.storage.postgres.texts import Texts
+from clew.storage.postgres.wire import Call
+from clew.storage.query import Query, Row, Steps
+from clew.storage.session import LogSession
+from clew.storage.writer import Job
+
+T = TypeVar("T")
+
+_SNAPSHOT = Call("begin isolation level repeatable read, read only")
+_BEGIN, _COMMIT, _ROLLBACK = Call("begin"), Call("commit"), Call("rollback")
+_HEAD_COLUMNS = 12
+_STALE_TRIES = 3  # for a prepared statement that is gone, and the like
+_TIMEOUT_TRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the saver behaves towards the server. Times in seconds.
+
+    `retry_for` bounds how long a lost connection or a refusing server is tried again, `lock_wait` how long a row that
+    somebody else holds is waited for, `answer_timeout` the silence of a server.
+    """
+
+    schema: str | None = None
+    prepare: bool = True
+    is_fast: bool = False
+    row_security: bool = False
+    retry_for: float = 30.0
+    lock_wait: float = 10.0
+    answer_timeout: float = 60.0
+
+    def of_connection(self) -> dict[str, str]:
+        """What is set for every transaction of the saver."""
+        settings = {"lock_timeout": "200ms"}
+        if self.is_fast:
+            settings["synchronous_commit"] = "off"
+        return settings
+
+
+class PostgresTables:
+    """The tables in one schema of one database."""
+
+    def __init__(self, where: str, settings: Settings, *, has_settings: bool) -> None:
+        self.where = where
+        self.settings = settings
+        self.texts = Texts(settings.schema)
+        self._always = {} if has_settings else settings.of_connection()
+        self._parking = Lock()
+
+    # The schema
+
+    def ready(self) -> Script[bool]:
+        """Whether the tables are there, in a version that this one can use."""
+        return self._again(lambda: schema.check(self.texts, self.where))
+
+    def set_up(self, *, post: bool, inside: bool) -> Script[None]:
+        """Make or upgrade the tables; `inside` a transaction that is open already, as a part of it."""
+
+        def attempt() -> Script[None]:
+            return schema.set_up(
+                self.texts, self.where, post=post, row_security=self.settings.row_security, inside=inside
+            )
+
+        return attempt() if inside else self._again(attempt)
+
+    # Reading
+
+    def load(self, ops: Sequence[LogOp[Any]]) -> Script[list[Any]]:
+        """Load several checkpoints side by side: each round trip asks what all of them want to know next.
+
+        Gives a result or an exception for each. A load that finds something amiss is done again on one moment of the
+        database, since what it read in two round trips may not belong together.
+        """
+        loads = [_Load(op) for op in ops]
+        tenants = {load.tenant for load in loads} if self.settings.row_security else {None}
+        for tenant in tenants:
+            yield from self._load_all([load for load in loads if tenant in (None, load.tenant)])
+        for load in loads:
+            if isinstance(load.result, StorageError):
+                try:
+                    load.result = yield from self.read(load.op.steps, load.tenant)
+                except StorageError as error:
+                    load.result = error
+        return [load.result for load in loads]
+
+    def _load_all(self, loads: Sequence[_Load]) -> Script[None]:
+        waiting = [load for load in loads if load.begin()]
+        while waiting:
+            rows = yield from self._again(partial(self._ask, waiting))
+            waiting = [waiting[index] for index, found in enumerate(rows) if waiting[index].answer(found)]
+
+    def _ask(self, loads: Sequence[_Load]) -> Script[list[list[Row]]]:
+        return self._flush([self.texts.call(*load.asks()) for load in loads], loads[0].tenant)
+
+    def read(self, steps: Callable[[], Steps[T]], tenant: str) -> Script[T]:
+        """Run a rule that only reads, on one moment of the database."""
+        return self._again(lambda: self._transaction(steps, _SNAPSHOT, tenant, locks=False))
+
+    # Writing
+
+    def group(self, jobs: Sequence[Job], park: Callable[[LogSession], None]) -> Script[None]:
+        """Run writes and settle them, as many as possible in one round trip and one transaction.
+
+        `park` is called with a session whose thread somebody else holds: `parked` is to be run for it elsewhere.
+        """
+        for batch in self._batches(jobs):
+            if len(batch) > 1:
+                yield from self._together(batch, park)
+            else:
+                yield from self._alone(batch[0], park)
+
+    def parked(self, session: LogSession) -> Script[None]:
+        """Run the writes of a session that wait for somebody else's lock."""
+        while True:
+            with self._parking:
+                if not session.parked:
+                    session.parked = None
+                    return
+                job = session.parked[0]
+            if not _is_over(job):
+                yield from self._alone(job, None)
+            with self._parking:
+                session.parked.popleft()
+
+    def write(self, steps: Callable[[], Steps[T]], tenant: str) -> Script[T]:
+        """Run a rule as one transaction."""
+        return self._transaction(steps, _BEGIN, tenant, locks=True)
+
+    def _batches(self, jobs: Sequence[Job]) -> Generator[list[Job]]:
+        """Cut a group into what can be one transaction: statements whose outcomes do not depend on each other."""
+        batch: list[Job] = []
+        children: set[int] = set()  # sessions whose next write must know what became of the last one
+        tenant = None
+        for job in jobs:
+            session, intent = job.op.session, job.op.intent
+            if _is_over(job) or self._is_parked(job):
+                continue
+            if batch and (
+                intent is None or id(session) in children or (self.settings.row_security and job.op.tenant != tenant)
+            ):
+                yield _sorted(batch)
+                batch, children = [], set()
+                if _is_over(job) or self._is_parked(job):
+                    continue
+            if intent is None or call_of(intent) is None:
+                if batch:
+                    yield _sorted(batch)
+                    batch, children = [], set()
+                yield [job]
+                continue
+            tenant = job.op.tenant
+            batch.append(job)
+            if intent.cursor.ns:
+                children.add(id(session))
+        if batch:
+            yield _sorted(batch)
+
+    def _is_parked(self, job: Job) -> bool:
+        with self._parking:
+            if job.op.session.parked is None:
+                return False
+            job.op.session.parked.append(job)
+            return True
+
+    def _together(self, jobs: list[Job], park: Callable[[LogSession], None] | None) -> Script[None]:
+        calls = [self.texts.qualified(_call(job)) for job in jobs]
+        try:
+            rows = yield from self._flush(calls, jobs[0].op.tenant, jobs)
+        except psycopg.Error as error:
+            is_lost = fault_of(error) is Fault.RECONNECT
+            for job in jobs:
+                if not _is_over(job):
+                    yield from self._alone(job, park, is_lost=is_lost)
+            return
+        for job, found in zip(jobs, rows, strict=True):
+            if found:
+                _settle(job, None, None)
+            elif not _is_over(job):
+                yield from self._fenced(job)
+
+    def _alone(self, job: Job, park: Callable[[LogSession], None] | None, *, is_lost: bool = False) -> Script[None]:
+        """Run one write with all patience there is. `is_lost`: it may have been done already."""
+        began, tried = time.monotonic(), 0
+        while True:
+            try:
+                yield from self._attempt(job, is_lost=is_lost)
+                return
+            except psycopg.Error as error:
+                fault = fault_of(error)
+                is_lost = is_lost or fault is Fault.RECONNECT
+                if fault is Fault.LOCKED and park is not None:
+                    with self._parking:
+                        job.op.session.parked = deque([job])
+                    park(job.op.session)
+                    return
+                try:
+                    seconds = self._next_pause(error, tried, began)
+                except StorageError as final:
+                    _settle(job, None, final)
+                    return
+            except Exception as error:
+                _settle(job, None, error)
+                return
+            tried += 1
+            yield Pause(seconds)
+
+    def _attempt(self, job: Job, *, is_lost: bool) -> Script[None]:
+        op = job.op
+        call = None if op.intent is None else call_of(op.intent)
+        if call is None:
+            _hit(job, "before")
+            result = yield from self._transaction(op.steps, _BEGIN, op.tenant, locks=True, job=job)
+            _settle(job, result, None)
+            return
+        found = (yield from self._flush([self.texts.qualified(call)], op.tenant, [job]))[0]
+        if found:
+            _settle(job, None, None)
+            return
+        assert op.intent is not None, "it has a statement"
+        lookup = lookup_of(op.intent) if is_lost else None
+        if lookup is not None and (yield from self._flush([self.texts.qualified(lookup)], op.tenant))[0]:
+            _settle(job, None, None)  # the answer was lost, not the write
+            return
+        yield from self._fenced(job)
+
+    def _fenced(self, job: Job) -> Script[None]:
+        """A statement found its fence broken; where the namespace was made by somebody else, the rule decides."""
+        op = job.op
+        assert op.intent is not None, "only statements are fenced"
+        error: Exception | None = log.conflict(op.intent.cursor.place)
+        if op.intent.makes_line and op.intent.claim is None:
+            try:
+                yield from self._again(lambda: self._transaction(op.steps, _BEGIN, op.tenant, locks=True))
+                error = None
+            except StorageError as known:
+                error = known
+        _settle(job, None, error)
+
+    # One round trip
+
+    def _flush(self, calls: Sequence[Call], tenant: str, jobs: Sequence[Job] = ()) -> Script[list[list[Row]]]:
+        """Send calls as one transaction; gives the rows of each."""
+        lead = self._preamble(tenant)
+        if jobs and _failpoints.armed():
+            return (yield from self._flush_in_parts([*lead, *calls], jobs))[len(lead) :]
+        rows = yield Flush([*lead, *calls])
+        return rows[len(lead) :]
+
+    def _flush_in_parts(self, calls: Sequence[Call], jobs: Sequence[Job]) -> Script[list[list[Row]]]:
+        """As one flush, with a moment before the commit at which a test can stop it."""
+        for job in jobs:
+            _hit(job, "before")
+
+        def sent() -> None:
+            for job in jobs:
+                _hit(job, "sent")
+
+        if not any(_failpoints.is_set(f"{job.op.kind}.uncommitted") for job in jobs):
+            return (yield Flush(calls, sent))
+        rows = yield Flush([_BEGIN, *calls])
+        for job in jobs:
+            _hit(job, "uncommitted")
+        yield Flush([_COMMIT], sent)
+        return rows[1:]
+
+    def _preamble(self, tenant: str) -> list[Call]:
+        """What a transaction must be told first: settings the connection does not have, and whose rows it may see."""
+        settings = dict(self._always)
+        if self.settings.row_security:
+            settings["clew.tenant"] = tenant
+        if not settings:
+            return []
+        calls = (f"set_config('{name}', ${index}, true)" for index, name in enumerate(settings, 1))
+        return [Call(f"select {', '.join(calls)}", tuple(settings.values()))]
+
+    # A transaction of several round trips
+
+    def _transaction(
+        self, steps: Callable[[], Steps[T]], begin: Call, tenant: str, *, locks: bool, job: Job | None = None
+    ) -> Script[T]:
+        lead = [begin, *self._preamble(tenant)]
+        rule = steps()
+        try:
+            try:
+                query = next(rule)
+                while True:
+                    rows = yield Flush([*lead, self.texts.call(query.name, query.params, locks=locks)])
+                    lead = []
+                    query = rule.send(rows[-1])
+            except StopIteration as stop:
+                result: T = stop.value
+            if job is not None:
+                _hit(job, "uncommitted")
+            if not lead:
+                yield Flush([_COMMIT])
+        except psycopg.Error as error:
+            if fault_of(error) is not Fault.RECONNECT:
+                yield Flush([_ROLLBACK])
+            raise
+        except Exception:
+            if not lead:
+                yield Flush([_ROLLBACK])
+            raise
+        return result
+
+    # Trying again
+
+    def _again(self, attempt: Callable[[], Script[T]]) -> Script[T]:
+        """Run something that may be run twice until it works, or patience ends."""
+        began, tried = time.monotonic(), 0
+        while True:
+            try:
+                return (yield from attempt())
+            except psycopg.Error as error:
+                seconds = self._next_pause(error, tried, began)
+            tried += 1
+            yield Pause(seconds)
+
+    def _next_pause(self, error: psycopg.Error, tried: int, began: float) -> float:
+        """How long to wait before the next attempt; raises what callers see if there is none."""
+        seconds, fault = time.monotonic() - began, fault_of(error)
+        match fault:
+            case Fault.FATAL:
+                is_over = True
+            case Fault.TIMEOUT:
+                is_over = tried + 1 >= _TIMEOUT_TRIES
+            case Fault.LOCKED:
+                is_over = seconds > self.settings.lock_wait
+            case Fault.AGAIN:
+                is_stale = error.sqlstate not in ("40001", "40P01") and tried >= _STALE_TRIES
+                is_over = is_stale or seconds > self.settings.retry_for
+            case Fault.RECONNECT:
+                is_over = seconds > self.settings.retry_for
+        if is_over:
+            raise typed(error, self.where, seconds=seconds) from error
+        return 0.0 if fault is Fault.AGAIN and tried == 0 else pause(tried)
+
+
+class _Load:
+    """One load on its way through `PostgresTables.load`."""
+
+    def __init__(self, op: LogOp[Any]) -> None:
+        self.op = op
+        self.tenant = op.tenant
+        self.result: Any = None
+        self._rule = op.steps()
+        self._query: Query | None = None
+        self._pending: dict[tuple[Any, ...], list[Row]] = {}
+
+    def begin(self) -> bool:
+        """Whether it wants to know something."""
+        return self._advance(None)
+
+    def asks(self) -> tuple[str, tuple[Any, ...]]:
+        """What it wants to know: of a head at once also what is pending behind it."""
+        assert self._query is not None, "only asked while it wants to know something"
+        name, params = self._query
+        return ("head_load" if name == "head_read" else name, params)
+
+    def answer(self, rows: list[Row]) -> bool:
+        """Give it the answer; whether it wants to know more."""
+        assert self._query is not None, "only answered what it asked"
+        if self._query.name != "head_read":
+            return self._advance(rows)
+        if rows:
+            head = rows[0][:_HEAD_COLUMNS]
+            place = (self._query.params[0], head[0], head[2], head[3])
+            self._pending[place] = [row[_HEAD_COLUMNS:] for row in rows if row[_HEAD_COLUMNS] is not None]
+            rows = [head]
+        return self._advance(rows)
+
+    def _advance(self, rows: list[Row] | None) -> bool:
+        try:
+            query = next(self._rule) if rows is None else self._rule.send(rows)
+            while query.name == "pending_read" and query.params in self._pending:
+                query = self._rule.send(self._pending[query.params])
+        except StopIteration as stop:
+            self.result = stop.value
+            return False
+        except Exception as error:
+            self.result = error
+            return False
+        self._query = query
+        return True
+
+
+def _call(job: Job) -> Call:
+    call = None if job.op.intent is None else call_of(job.op.intent)
+    assert call is not None, "only statements travel together"
+    return call
+
+
+def _sorted(jobs: list[Job]) -> list[Job]:
+    """In the order in which every process takes locks; of one thread, as they came."""
+    return sorted(jobs, key=lambda job: (job.op.tenant, job.op.session.thread_id))
+
+
+def _is_over(job: Job) -> bool:
+    """Whether an earlier write of the session has failed; then this one is not made."""
+    error = job.op.session.error
+    if error is not None and not job.is_done:
+        job.settle(error=error)
+    return error is not None
+
+
+def _hit(job: Job, moment: str) -> None:
+    _failpoints.hit(f"{job.op.kind}.{moment}")
+
+
+def _settle(job: Job, result: Any, error: Exception | None) -> None:
+    try:
+        _hit(job, "after")
+    except _failpoints.InjectedFailureError as injected:
+        error = injected
+    job.settle(result, error)
