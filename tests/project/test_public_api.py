@@ -80,6 +80,16 @@ DOCUMENTED: dict[str, tuple[str, ...]] = {
         "TTLConfig",
     ),
     "store.memory": ("InMemoryStore",),
+    "store.postgres": ("AsyncPostgresStore", "PoolConfig", "PostgresStore"),
+    "store.postgres.aio": ("AsyncPostgresStore", "PoolConfig", "PostgresIndexConfig"),
+    "store.postgres.base": (
+        "ANNIndexConfig",
+        "HNSWConfig",
+        "IVFFlatConfig",
+        "PoolConfig",
+        "PostgresIndexConfig",
+        "PostgresStore",
+    ),
     "store.sqlite": ("SqliteStore", "AsyncSqliteStore"),
 }
 

@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import ConnectionPool
 
 from clew.store._connection import connect
 from clew.store.memory import InMemoryStore
+from clew.store.postgres import AsyncPostgresStore, PostgresStore
 from clew.store.sqlite import AsyncSqliteStore, SqliteStore
 
 from .faces import AsyncFace, Clock
 
 # The class of the store, and which of its methods answer.
-STORES = ("memory sync", "memory async", "sqlite sync", "sqlite async", "async-sqlite async")
+STORES = (
+    "memory sync",
+    "memory async",
+    "sqlite sync",
+    "sqlite async",
+    "async-sqlite async",
+    "postgres sync",
+    "postgres async",
+    "async-postgres async",
+    "loop-postgres async",  # on an AsyncConnection, which belongs to one event loop
+)
+_schemas = itertools.count(1)
 
 
 @pytest.fixture
@@ -31,10 +51,13 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def make_store(kind: str, clock: Clock, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """A function that opens a store of the kind under test, every time on the same file; it takes the options."""
+def make_store(kind: str, clock: Clock, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """A function that opens a store of the kind under test, every time on the same items; it takes the options."""
     backend, calls = kind.split()
     with ExitStack() as stack:
+        if "postgres" in backend:
+            yield partial(postgres_store, stack, backend, calls, request.getfixturevalue("postgres_pool"), clock)
+            return
 
         def make(**options: Any) -> Any:
             match backend:
@@ -50,6 +73,53 @@ def make_store(kind: str, clock: Clock, tmp_path: Path) -> Iterator[Callable[...
             return store if calls == "sync" else AsyncFace(store)
 
         yield make
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Connections to a server, and the name of a schema that is this test's alone."""
+
+    conninfo: str
+    connections: ConnectionPool
+    schema: str
+
+
+@pytest.fixture(scope="session")
+def connections(server: str) -> Iterator[tuple[str, ConnectionPool]]:
+    """A database for all tests of stores, and a pool of connections to it, whose settings are psycopg's defaults."""
+    conninfo = make_conninfo(server, dbname="postgres")
+    with ConnectionPool(conninfo, min_size=1, max_size=4, open=True) as pool:
+        yield conninfo, pool
+
+
+@pytest.fixture
+def postgres_pool(connections: tuple[str, ConnectionPool]) -> Iterator[Pool]:
+    conninfo, pool = connections
+    schema = f"store-test {os.getpid()} {next(_schemas)}"
+    yield Pool(conninfo, pool, schema)
+    with pool.connection() as connection:
+        connection.execute("set client_min_messages = warning")
+        connection.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(schema)))
+
+
+def postgres_store(stack: ExitStack, backend: str, calls: str, pool: Pool, clock: Clock, **options: Any) -> Any:
+    told = {"schema": pool.schema, "clock": clock, **options}
+    match backend:
+        case "postgres":
+            store: Any = PostgresStore(pool.connections, **told)
+            stack.callback(store.close)
+            return store if calls == "sync" else AsyncFace(store)
+        case "async-postgres":
+            store = AsyncPostgresStore(pool.connections, **told)
+            stack.callback(lambda: asyncio.run(store.aclose()))
+            return AsyncFace(store)
+        case _:
+            loop = stack.enter_context(asyncio.Runner())
+            connection = loop.run(psycopg.AsyncConnection.connect(pool.conninfo))
+            stack.callback(lambda: loop.run(connection.close()))
+            store = AsyncPostgresStore(connection, **told)
+            stack.callback(lambda: loop.run(store.aclose()))
+            return AsyncFace(store, loop)
 
 
 @pytest.fixture

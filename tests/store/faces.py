@@ -9,10 +9,14 @@ from typing import Any
 
 
 class AsyncFace:
-    """The sync names of a store's methods, answered by its async methods, each call in an event loop of its own."""
+    """The sync names of a store's methods, answered by its async methods.
 
-    def __init__(self, store: Any) -> None:
+    Each call has an event loop of its own, or all have that of `runner`.
+    """
+
+    def __init__(self, store: Any, runner: asyncio.Runner | None = None) -> None:
         self.store = store
+        self.run = runner.run if runner else asyncio.run
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self.store, f"a{name}", None) or getattr(self.store, name)
@@ -21,7 +25,7 @@ class AsyncFace:
             answer = method(*arguments, **options)
             return await answer if inspect.isawaitable(answer) else answer
 
-        return lambda *arguments, **options: asyncio.run(call(*arguments, **options))
+        return lambda *arguments, **options: self.run(call(*arguments, **options))
 
 
 class Clock:

@@ -186,7 +186,7 @@ class BaseStore(ABC):
         elif ttl is not None and not self.supports_ttl:
             raise TTLNotSupportedError(
                 f"{type(self).__name__} cannot give item {key!r} in {labels!r} a time to live",
-                hint="leave ttl out, or use InMemoryStore or SqliteStore",
+                hint="leave ttl out, or use InMemoryStore, SqliteStore or PostgresStore",
             )
         else:
             minutes = ttl

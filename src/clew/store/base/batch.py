@@ -35,11 +35,15 @@ class AsyncBatchedBaseStore(BaseStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self._queues: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = weakref.WeakKeyDictionary()
+        self._part_queues()
         try:
             self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             self._loop = None
+
+    def _part_queues(self) -> None:
+        """Begin with nothing waiting; also for a copy of a store, whose operations do not travel with the other's."""
+        self._queues: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = weakref.WeakKeyDictionary()
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Run operations on the store's event loop, from another thread.

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from clew.errors import StorageError
 from clew.store._connection import Connection
+from clew.store._rows import Found, encode_key, load_row
 from clew.store._values import load_value
 from clew.store.base import GetOp, Item, ListNamespacesOp, SearchItem, SearchOp
 from clew.store.base._filter import Predicate
@@ -24,7 +25,6 @@ from clew.store.base._namespace import (
 from clew.store.base._plan import Plan, Results, Search
 from clew.store.base._vector import Metric
 from clew.store.sqlite import _sql
-from clew.store.sqlite._rows import Found, encode_key, load_row
 from clew.store.sqlite._vector_search import VectorQuery, rank
 
 _NEWEST: Final = (float("inf"), 2**63 - 1)  # comes before every (updated_at, id)

@@ -8,12 +8,12 @@ from typing import Any
 
 from clew.errors import SerializationError
 from clew.store._connection import Connection
+from clew.store._rows import encode_key
 from clew.store._values import save_value
 from clew.store.base._index import Vectors
 from clew.store.base._namespace import encode_namespace
 from clew.store.base._plan import Put
 from clew.store.sqlite import _sql
-from clew.store.sqlite._rows import encode_key
 
 
 @dataclass(frozen=True, slots=True)

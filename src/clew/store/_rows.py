@@ -1,4 +1,4 @@
-"""Rows of the SQLite store as items, and back."""
+"""Rows of a store as items, and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clew.store.base._namespace import decode_namespace
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One row of `store_item`, with its value decoded; times are seconds since 1970, `ttl` is minutes."""
+    """One row of the table of items, with its value decoded; times are seconds since 1970, `ttl` is minutes."""
 
     ns: bytes
     encoded_key: bytes

@@ -1,0 +1,219 @@
+"""Where connections come from: a pool or a single connection, blocking or of an event loop.
+
+`take` gives a `Wire` to one caller, who gives it back, whatever state it is in. A single connection may be inside a
+transaction of its owner: then what the store does is part of that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import Any, Protocol, cast
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from clew.errors import StorageTimeoutError, StorageUnavailableError
+from clew.storage.postgres.wire import Wire
+
+_OWN_SETTINGS: dict[str, Any] = {  # a server that is gone is noticed within seconds
+    "application_name": "clew",
+    "connect_timeout": 5,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+_DEFAULT_THREADS = 8
+
+
+class Source(Protocol):
+    """Gives connections to threads."""
+
+    where: str
+    threads: int
+
+    def take(self, seconds: float) -> Wire:
+        """A connection, waited for at most so long."""
+        ...
+
+    def give_back(self, wire: Wire) -> None:
+        """Take it back."""
+        ...
+
+    def renew(self) -> None:
+        """Look for connections that were lost, after one of them was."""
+        ...
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        ...
+
+
+class PoolSource:
+    """A `psycopg_pool.ConnectionPool`."""
+
+    def __init__(self, pool: Any, *, prepare: bool, is_owned: bool = False) -> None:
+        self.where = where_is(pool.conninfo)
+        self.threads: int = pool.max_size or _DEFAULT_THREADS
+        self.pool = pool
+        self._prepare = prepare
+        self._is_owned = is_owned
+
+    def take(self, seconds: float) -> Wire:
+        return Wire(self.pool.getconn(seconds), prepare=self._prepare)
+
+    def give_back(self, wire: Wire) -> None:
+        if not wire.is_idle:
+            cast("psycopg.Connection[Any]", wire.connection).close()  # a pool replaces what comes back closed
+        self.pool.putconn(wire.connection)
+
+    def renew(self) -> None:
+        with contextlib.suppress(psycopg.Error):
+            self.pool.check()
+
+    def close(self) -> None:
+        if self._is_owned:
+            self.pool.close()
+
+
+class ConnectionSource:
+    """One connection that was given; callers wait for each other."""
+
+    threads = 1
+
+    def __init__(self, connection: psycopg.Connection[Any], *, prepare: bool) -> None:
+        self.where = where_is(connection.info.dsn)
+        self._connection = connection
+        self._prepare = prepare
+        self._lock = threading.Lock()
+
+    def take(self, seconds: float) -> Wire:
+        if not self._lock.acquire(timeout=max(seconds, 0.0)):
+            raise _stayed_in_use(self.where)
+        if self._connection.closed:
+            self._lock.release()
+            raise _closed(self.where)
+        return Wire(self._connection, prepare=self._prepare)
+
+    def give_back(self, wire: Wire) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class AsyncSource(Protocol):
+    """Gives connections to the tasks of one event loop."""
+
+    where: str
+
+    async def take(self, seconds: float) -> Wire:
+        """A connection, waited for at most so long."""
+        ...
+
+    async def give_back(self, wire: Wire) -> None:
+        """Take it back."""
+        ...
+
+    async def renew(self) -> None:
+        """Look for connections that were lost, after one of them was."""
+        ...
+
+
+class AsyncPoolSource:
+    """A `psycopg_pool.AsyncConnectionPool`."""
+
+    def __init__(self, pool: Any, *, prepare: bool) -> None:
+        self.where = where_is(pool.conninfo)
+        self._pool = pool
+        self._prepare = prepare
+
+    async def take(self, seconds: float) -> Wire:
+        return Wire(await self._pool.getconn(seconds), prepare=self._prepare)
+
+    async def give_back(self, wire: Wire) -> None:
+        if not wire.is_idle:
+            await cast("psycopg.AsyncConnection[Any]", wire.connection).close()
+        await self._pool.putconn(wire.connection)
+
+    async def renew(self) -> None:
+        with contextlib.suppress(psycopg.Error):
+            await self._pool.check()
+
+
+class AsyncConnectionSource:
+    """One connection of an event loop that was given; tasks wait for each other."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], *, prepare: bool) -> None:
+        self.where = where_is(connection.info.dsn)
+        self._connection = connection
+        self._prepare = prepare
+        self._lock = asyncio.Lock()
+
+    async def take(self, seconds: float) -> Wire:
+        try:
+            async with asyncio.timeout(max(seconds, 0.0)):
+                await self._lock.acquire()
+        except TimeoutError as error:
+            raise _stayed_in_use(self.where) from error
+        if self._connection.closed:
+            self._lock.release()
+            raise _closed(self.where)
+        return Wire(self._connection, prepare=self._prepare)
+
+    async def give_back(self, wire: Wire) -> None:
+        self._lock.release()
+
+    async def renew(self) -> None:
+        pass
+
+
+def _closed(where: str) -> StorageUnavailableError:
+    return StorageUnavailableError(
+        f"the connection to {where} that the store was given is closed",
+        hint="give it a pool, or use from_conn_string: those reconnect",
+    )
+
+
+def _stayed_in_use(where: str) -> StorageTimeoutError:
+    return StorageTimeoutError(f"the connection to {where} stayed in use", hint="give the store a pool")
+
+
+def open_pool(
+    conninfo: str, *, min_size: int, max_size: int | None, timeout: float, kwargs: dict[str, Any], prepare: bool
+) -> PoolSource:
+    """A pool of the store's own.
+
+    Raises psycopg's errors if the connection string cannot be read, or nobody answers within `timeout` seconds.
+    """
+    from psycopg_pool import ConnectionPool  # late: a store on a connection needs no pool
+
+    told = conninfo_to_dict(conninfo)
+    pool: Any = ConnectionPool(
+        conninfo,
+        min_size=min_size,
+        max_size=max_size or max(_DEFAULT_THREADS, min_size),
+        timeout=timeout,
+        open=False,
+        kwargs={**{name: value for name, value in _OWN_SETTINGS.items() if name not in told}, "autocommit": True}
+        | kwargs,
+        name="clew-store",
+    )
+    try:
+        pool.open(wait=True, timeout=timeout)
+    except BaseException:
+        pool.close()
+        raise
+    return PoolSource(pool, prepare=prepare, is_owned=True)
+
+
+def where_is(conninfo: str) -> str:
+    """A database's name for messages, without its password."""
+    parts = conninfo_to_dict(conninfo)
+    host, port = parts.get("host") or parts.get("hostaddr") or "localhost", parts.get("port")
+    return f"database {parts.get('dbname') or parts.get('user') or 'postgres'!r} on {host}{f':{port}' if port else ''}"
