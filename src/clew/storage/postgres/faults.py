@@ -68,7 +68,7 @@ def typed(error: psycopg.Error, where: str, *, seconds: float = 0.0) -> StorageE
     if state in ("42P01", "3F000"):
         return SchemaVersionError(
             f"the tables of clew are not in {where}: {said}",
-            hint="call saver.setup() once, with a role that may create tables",
+            hint="call setup() once, with a role that may create tables",
         )
     if state == "42501":
         return StorageError(f"{where} refused: {said}", hint="grant the role rights on the tables of clew")

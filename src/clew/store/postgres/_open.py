@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 
 from clew.errors import StorageError
+from clew.storage.postgres.connections import where_is
 from clew.storage.postgres.faults import typed
 from clew.store.postgres._config import PoolOptions, StoreOptions
 from clew.store.postgres._database import PATIENCE, AsyncDatabase, Database
@@ -18,7 +19,6 @@ from clew.store.postgres._sources import (
     ConnectionSource,
     PoolSource,
     open_pool,
-    where_is,
 )
 
 _SHOULD_BE = "give a psycopg Connection or ConnectionPool, or use from_conn_string"

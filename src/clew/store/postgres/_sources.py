@@ -12,19 +12,11 @@ import threading
 from typing import Any, Protocol, cast
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from clew.errors import StorageTimeoutError, StorageUnavailableError
+from clew.storage.postgres.connections import where_is, with_defaults
 from clew.storage.postgres.wire import Wire
 
-_OWN_SETTINGS: dict[str, Any] = {  # a server that is gone is noticed within seconds
-    "application_name": "clew",
-    "connect_timeout": 5,
-    "keepalives_idle": 15,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-}
 _DEFAULT_THREADS = 8
 
 
@@ -193,15 +185,13 @@ def open_pool(
     """
     from psycopg_pool import ConnectionPool  # late: a store on a connection needs no pool
 
-    told = conninfo_to_dict(conninfo)
     pool: Any = ConnectionPool(
-        conninfo,
+        with_defaults(conninfo),
         min_size=min_size,
         max_size=max_size or max(_DEFAULT_THREADS, min_size),
         timeout=timeout,
         open=False,
-        kwargs={**{name: value for name, value in _OWN_SETTINGS.items() if name not in told}, "autocommit": True}
-        | kwargs,
+        kwargs={"autocommit": True, **kwargs},
         name="clew-store",
     )
     try:
@@ -210,10 +200,3 @@ def open_pool(
         pool.close()
         raise
     return PoolSource(pool, prepare=prepare, is_owned=True)
-
-
-def where_is(conninfo: str) -> str:
-    """A database's name for messages, without its password."""
-    parts = conninfo_to_dict(conninfo)
-    host, port = parts.get("host") or parts.get("hostaddr") or "localhost", parts.get("port")
-    return f"database {parts.get('dbname') or parts.get('user') or 'postgres'!r} on {host}{f':{port}' if port else ''}"
