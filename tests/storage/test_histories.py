@@ -13,7 +13,7 @@ from clew.checkpoint.memory import InMemorySaver
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.ids import id_bytes
 from clew.storage import records, upkeep
-from clew.storage.upkeep import StepKey
+from clew.storage.query import Query, Steps
 from tests.storage.kit import Run, frozen, history, load, write
 
 SETTINGS = {"keyframe_factor": 0.05, "keyframe_chain": 7, "heads_limit": 6_000}
@@ -112,10 +112,16 @@ def prune(saver: Any, truth: Truth, rnd: random.Random) -> None:
     """Drop a random part of the history; the newest stays."""
     kept = {id for id in truth.kept if rnd.random() < 0.6} | {truth.newest}
 
-    def keep(keys: list[StepKey]) -> set[Any]:
-        return {key.position for key in keys if key.checkpoint_id in {id_bytes(id) for id in kept if id}}
+    ids = {id_bytes(id) for id in kept if id}
 
-    saver.run(saver._op(THREAD, lambda: upkeep.prune_thread(saver.place(THREAD), keep), kind="prune"))
+    def steps() -> Steps[None]:
+        root = saver.place(THREAD)
+        for line, *_ in (yield Query("head_list", ("", THREAD))):
+            keys = yield from upkeep.read_keys("", line)
+            yield from upkeep.retain(root, line, keys, {key.position for key in keys if key.checkpoint_id in ids})
+        yield from upkeep.sweep_spills(root)
+
+    saver.run(saver._op(THREAD, steps, kind="prune"))
     truth.kept = {id: value for id, value in truth.kept.items() if id in kept}
 
 

@@ -421,7 +421,9 @@ def test_every_query_is_answered_by_memory_too_and_by_an_index() -> None:
     scans = {"run_steps", "thread_list", "thread_names"}
     for name, sql in queries.items():
         plan = [row[3] for row in connection.execute(f"explain query plan {sql}", [None] * parameters(sql)).fetchall()]
-        assert name in scans or not [step for step in plan if step.startswith("SCAN")], (name, plan)
+        assert name in scans or not [
+            step for step in plan if step.startswith("SCAN") and step != "SCAN CONSTANT ROW"
+        ], (name, plan)
     connection.close()
 
 

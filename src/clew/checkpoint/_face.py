@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
+from clew.checkpoint._retention import BATCH, OnProgress, RetentionRun, Work, arun_work, run_work
 from clew.checkpoint._tuples import checkpoint_tuple, config_of, matches
 from clew.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -22,6 +23,7 @@ from clew.checkpoint.base import (
 from clew.ids import id_bytes
 from clew.ids import thread_id as check_thread_id
 from clew.protocols import HistoryQuery
+from clew.retention import Retention, RetentionReport
 from clew.serde import Codec
 from clew.storage import direct, upkeep, verify
 from clew.storage.history import read_history
@@ -190,8 +192,8 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
         `keep_last` keeps that many of each namespace; `older_than` drops those made before a time, or longer ago than
         a duration; with both, what either would drop goes. With neither, only the newest stays.
         """
-        for op in self._prune_ops(thread_ids, strategy, keep_last, older_than):
-            self.run(op)
+        work = self._prune_work(thread_ids, strategy, keep_last, older_than)
+        run_work(work, self.run)
         self._freed()
 
     async def aprune(
@@ -203,9 +205,50 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
         older_than: timedelta | datetime | None = None,
     ) -> None:
         """As `prune`."""
-        for op in self._prune_ops(thread_ids, strategy, keep_last, older_than):
-            await self.arun(op)
+        work = self._prune_work(thread_ids, strategy, keep_last, older_than)
+        await arun_work(work, self.arun)
         await self._afreed()
+
+    def retain(
+        self,
+        policy: Retention,
+        *,
+        dry_run: bool = False,
+        batch: int = BATCH,
+        thread_ids: Sequence[str] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> RetentionReport:
+        """Apply a retention policy to every thread, or those named; runs may go on meanwhile.
+
+        With `dry_run` nothing is changed, and the report says what would go. A transaction drops at most `batch`
+        checkpoints, and writers have their turn between two of them. `on_progress` is called after each. A thread
+        that cannot be read is left as it is, and reported.
+        """
+        work = self._retention(
+            policy, dry_run=dry_run, batch=batch, thread_ids=thread_ids, on_progress=on_progress
+        ).work()
+        report = run_work(work, self.run)
+        if report.details and not dry_run:
+            self._freed()
+        return report
+
+    async def aretain(
+        self,
+        policy: Retention,
+        *,
+        dry_run: bool = False,
+        batch: int = BATCH,
+        thread_ids: Sequence[str] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> RetentionReport:
+        """As `retain`."""
+        work = self._retention(
+            policy, dry_run=dry_run, batch=batch, thread_ids=thread_ids, on_progress=on_progress
+        ).work()
+        report = await arun_work(work, self.arun)
+        if report.details and not dry_run:
+            await self._afreed()
+        return report
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> CheckpointSaver:
         """A saver on the same storage that also knows the classes named by (module, class) pairs.
@@ -356,23 +399,34 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
         source, target = check_thread_id(source_thread_id), check_thread_id(target_thread_id)
         return self._op(target, lambda: upkeep.copy_thread(self.place(source), self.place(target)), kind="copy")
 
-    def _prune_ops(
+    def _retention(self, policy: Retention, **settings: Any) -> RetentionRun:
+        return RetentionRun(
+            self.place,
+            self._op,
+            lambda thread: self.heads.drop(self.tenant, thread),
+            policy,
+            **settings,
+        )
+
+    def _prune_work(
         self,
         thread_ids: Sequence[str],
         strategy: str,
         keep_last: int | None,
         older_than: timedelta | datetime | None,
-    ) -> Sequence[LogOp[None]]:
+    ) -> Work[object]:
         if strategy == "delete":
-            return [self._delete_op(thread_id) for thread_id in thread_ids]
+            return self._delete_work([self._delete_op(thread_id) for thread_id in thread_ids])
         if strategy != "keep_latest":
             raise ValueError(f"strategy is {strategy!r}, not 'keep_latest' or 'delete'")
-        keep = upkeep.keep_policy(keep_last, older_than)
+        if keep_last is None and older_than is None:
+            keep_last = 1
+        policy = Retention(keep_last=keep_last, older_than=older_than)
+        names = [check_thread_id(thread_id) for thread_id in thread_ids]
+        return self._retention(policy, thread_ids=names, is_strict=True).work()
 
-        def op(thread: str) -> LogOp[None]:
-            return self._op(thread, lambda: upkeep.prune_thread(self.place(thread), keep), kind="prune")
-
-        return [op(check_thread_id(thread_id)) for thread_id in thread_ids]
+    def _delete_work(self, ops: Sequence[LogOp[None]]) -> Work[None]:
+        yield from ops
 
     def _names(self, thread_id: str | None) -> Sequence[str]:
         if thread_id is not None:

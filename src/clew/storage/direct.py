@@ -213,6 +213,8 @@ def _replace(place: Place, head: Head, row: StepRow, record: StepRecord, origin:
         yield from upkeep.rebase(place, head.line, row.branch, key_seq, {first})
         yield Query("step_rekey", (first, place.tenant, head.line, row.branch, first, last))
     yield from upkeep.rewrite(place, head.line, row, body)
+    # Whoever looks through the thread for what is left over sees by this that it has to look here again.
+    yield Query("head_branch", (head.top_branch + 1, place.tenant, head.line))
     yield from upkeep.reset_head(place.tenant, head.line)
 
 

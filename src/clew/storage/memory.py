@@ -11,13 +11,14 @@ from typing import Any
 
 from clew import _failpoints
 from clew.storage.log import NewStep
+from clew.storage.memory_retention import MemoryRetention
 from clew.storage.query import Row, Steps, T, drive
 
 _MISSING: Any = object()
 _Steps = dict[tuple[int, int], Row]
 
 
-class MemoryTables:
+class MemoryTables(MemoryRetention):
     """The tables and the queries on them. `tenant` leads every key, as everywhere."""
 
     def __init__(self) -> None:

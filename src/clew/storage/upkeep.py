@@ -6,10 +6,8 @@ steps that build on it are pointed at it, in the transaction that makes the hole
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from clew import _failpoints
@@ -17,7 +15,7 @@ from clew.errors import StorageError
 from clew.storage import log
 from clew.storage.encode import timestamp
 from clew.storage.log import Place, Position, StepRow, Waiting
-from clew.storage.query import Query, Steps
+from clew.storage.query import Query, Row, Steps
 from clew.storage.records import pack_step, unpack_step, unpack_task
 from clew.storage.state import Replay, keyframe
 from clew.storage.vault import Vault
@@ -32,6 +30,7 @@ class StepKey(NamedTuple):
     checkpoint_id: bytes
     run_id: bytes | None
     created_at: int
+    size: int = 0  # of its body in bytes, where that was asked for
 
     @property
     def position(self) -> Position:
@@ -51,9 +50,6 @@ class ThreadSummary:
     updated_at: str
 
 
-Keep = Callable[[list[StepKey]], set[Position]]
-
-
 def list_threads(tenant: str) -> Steps[list[ThreadSummary]]:
     """Every thread that has a checkpoint, the one used last first."""
     rows = yield Query("thread_list", (tenant,))
@@ -65,19 +61,10 @@ def list_threads(tenant: str) -> Steps[list[ThreadSummary]]:
 
 def delete_thread(tenant: str, thread: str) -> Steps[None]:
     """Remove a thread with all its namespaces."""
-    for line, *_ in (yield Query("head_list", (tenant, thread))):
-        yield from _drop_line(tenant, line)
+    yield Query("head_list", (tenant, thread))  # a backend that locks rows locks these: no run writes meanwhile
+    for table in ("step", "fork", "pending", "head"):
+        yield Query(f"{table}_drop_thread", (tenant, thread))
     yield Query("spill_drop_all", (tenant, thread))
-
-
-def prune_thread(root: Place, keep: Keep) -> Steps[None]:
-    """Keep what `keep` chooses from the steps of each namespace (given oldest first), and the newest one always."""
-    for line, ns, *_ in (yield Query("head_list", (root.tenant, root.thread))):
-        keys = yield from read_keys(root.tenant, line)
-        if keys:
-            newest = max(keys, key=lambda key: key.checkpoint_id).position
-            yield from retain(root.at(ns), line, keys, keep(keys) | {newest})
-    yield from sweep_spills(root)
 
 
 def delete_runs(tenant: str, run_ids: Iterable[bytes], vault: Vault) -> Steps[set[str]]:
@@ -127,17 +114,26 @@ def retain(place: Place, line: int, keys: list[StepKey], kept: set[Position]) ->
     for key in keys:
         branches.setdefault(key.branch, []).append(key)
     for branch in branches.values():
-        yield from _close_holes(place, line, branch, kept)
-    for key in keys:
-        if key.position not in kept:
-            yield Query("step_drop", (place.tenant, line, *key.position))
-            yield Query("pending_clear", (place.tenant, line, *key.position))
+        yield from close_holes(place, line, branch, kept)
+    yield from drop_steps(place, line, [key for key in keys if key.position not in kept])
     yield from reset_head(place.tenant, line)
 
 
-def rebase(place: Place, line: int, branch: int, first: int, seqs: set[int]) -> Steps[None]:
-    """Rewrite the steps at `seqs` as keyframes; `first` is the keyframe before all of them."""
+def drop_steps(place: Place, line: int, keys: Iterable[StepKey]) -> Steps[None]:
+    """Drop steps, given in order, and what is pending behind them; nothing that stays may build on them."""
+    for span in _spans((key.branch, key.seq, 0) for key in keys):
+        for table in ("step", "pending"):
+            yield Query(f"{table}_drop_span", (place.tenant, line, *span[:3]))
+        _failpoints.hit("prune.statement")
+
+
+def rebase(
+    place: Place, line: int, branch: int, first: int, seqs: set[int], *, is_dry: bool = False
+) -> Steps[set[bytes]]:
+    """Rewrite the steps at `seqs` as keyframes; `first` is the keyframe before all of them. Gives the hashes of the
+    large leaves they refer to; with `is_dry` that is all it does."""
     last = max(seqs)
+    referred: set[bytes] = set()
     rows = yield from log.read_chain(place, line, branch, first, last)
     replay = Replay()
     for row in rows:
@@ -145,9 +141,13 @@ def rebase(place: Place, line: int, branch: int, first: int, seqs: set[int]) -> 
         log.advance(replay, row, record)
         if row.seq in seqs:
             body, _, spills = pack_step(keyframe(replay.state(), writes=record), place)
+            referred.update(spills)
+            if is_dry:
+                continue
             yield from log.write_spills(place, spills)
             yield from rewrite(place, line, row, body)
             _failpoints.hit("prune.statement")
+    return referred
 
 
 def rewrite(place: Place, line: int, row: StepRow, body: bytes) -> Steps[None]:
@@ -158,7 +158,7 @@ def rewrite(place: Place, line: int, row: StepRow, body: bytes) -> Steps[None]:
 
 def sweep_spills(root: Place) -> Steps[None]:
     """Drop the thread's large leaves that no step and no pending write refers to any more."""
-    tenant, thread, vault = root.tenant, root.thread, root.vault
+    tenant, thread = root.tenant, root.thread
     stored = {hash for (hash,) in (yield Query("spill_list", (tenant, thread)))}
     if not stored:
         return
@@ -166,70 +166,30 @@ def sweep_spills(root: Place) -> Steps[None]:
         place = root.at(ns)
         for key in (yield from read_keys(tenant, line)):
             for row in (yield from log.read_chain(place, line, key.branch, key.seq, key.seq)):
-                stored.difference_update(unpack_step(vault.open_step(place, row)).spills)
-        for fields in (yield Query("pending_list", (tenant, line))):
-            stored.difference_update(unpack_task(vault.open_task(place, Waiting(*fields)))[1])
+                stored.difference_update(step_spills(place, row))
+        for row in (yield Query("pending_list", (tenant, line))):
+            stored.difference_update(task_spills(place, row))
     for hash in stored:
         yield Query("spill_drop", (tenant, thread, hash))
 
 
-def keep_newest(count: int) -> Keep:
-    """Keep the newest `count` checkpoints of each namespace."""
-
-    def keep(keys: list[StepKey]) -> set[Position]:
-        newest = sorted(keys, key=lambda key: key.checkpoint_id, reverse=True)
-        return {key.position for key in newest[:count]}
-
-    return keep
+def step_spills(place: Place, row: StepRow) -> Iterable[bytes]:
+    """The hashes of the large leaves that a step refers to."""
+    return unpack_step(place.vault.open_step(place, row)).spills
 
 
-def keep_since(micros: int) -> Keep:
-    """Keep the checkpoints made at `micros` since 1970 or later."""
-
-    def keep(keys: list[StepKey]) -> set[Position]:
-        return {key.position for key in keys if key.created_at >= micros}
-
-    return keep
+def task_spills(place: Place, row: Row) -> Iterable[bytes]:
+    """The hashes of the large leaves that a row of `pending_list` refers to."""
+    return unpack_task(place.vault.open_task(place, Waiting(*row)))[1]
 
 
-def keep_both(policies: Iterable[Keep]) -> Keep:
-    """Keep what every policy keeps."""
-    chosen = list(policies)
-
-    def keep(keys: list[StepKey]) -> set[Position]:
-        kept = {key.position for key in keys}
-        for policy in chosen:
-            kept &= policy(keys)
-        return kept
-
-    return keep
-
-
-def keep_policy(keep_last: int | None, older_than: timedelta | datetime | None) -> Keep:
-    """The policy of `prune`: keep that many, drop what is older than a time or a duration; with neither, keep one."""
-    policies: list[Keep] = []
-    if keep_last is not None:
-        if keep_last < 1:
-            raise ValueError(f"keep_last is {keep_last}; the newest checkpoint always stays, so it is at least 1")
-        policies.append(keep_newest(keep_last))
-    match older_than:
-        case timedelta():
-            policies.append(keep_since(time.time_ns() // 1000 - older_than // timedelta(microseconds=1)))
-        case datetime():
-            if older_than.tzinfo is None:
-                raise ValueError("older_than is a time without a time zone, which names no moment")
-            since = older_than - datetime(1970, 1, 1, tzinfo=UTC)
-            policies.append(keep_since(since // timedelta(microseconds=1)))
-        case None:
-            pass
-    return keep_both(policies) if policies else keep_newest(1)
-
-
-def _close_holes(place: Place, line: int, branch: list[StepKey], kept: set[Position]) -> Steps[None]:
-    """Make the kept steps of one branch independent of those that go."""
+def close_holes(
+    place: Place, line: int, keys: list[StepKey], kept: set[Position], *, is_dry: bool = False
+) -> Steps[set[bytes]]:
+    """Make the kept steps of one branch, or of whole chains of it, independent of those that go; as `rebase`."""
     new_key: dict[int, int] = {}  # seq -> the seq of its keyframe from now on
     previous = None
-    for key in branch:
+    for key in keys:
         if key.position not in kept:
             continue
         if key.key_seq == key.seq:
@@ -239,24 +199,26 @@ def _close_holes(place: Place, line: int, branch: list[StepKey], kept: set[Posit
         else:
             new_key[key.seq] = key.seq
         previous = key.seq
-    rewritten = {key.seq: key.key_seq for key in branch if new_key.get(key.seq) == key.seq != key.key_seq}
+    referred: set[bytes] = set()
+    branch = keys[0].branch
+    rewritten = {key.seq: key.key_seq for key in keys if new_key.get(key.seq) == key.seq != key.key_seq}
     if rewritten:
-        yield from rebase(place, line, branch[0].branch, min(rewritten.values()), set(rewritten))
-    for first, last, key_seq in _spans(branch, new_key):
-        yield Query("step_rekey", (key_seq, place.tenant, line, branch[0].branch, first, last))
+        referred = yield from rebase(place, line, branch, min(rewritten.values()), set(rewritten), is_dry=is_dry)
+    if not is_dry:
+        moved = [(branch, key.seq, new_key[key.seq]) for key in keys if new_key.get(key.seq) not in (None, key.key_seq)]
+        for _, first, last, key_seq in _spans(moved):
+            yield Query("step_rekey", (key_seq, place.tenant, line, branch, first, last))
+    return referred
 
 
-def _spans(branch: list[StepKey], new_key: Mapping[int, int]) -> list[tuple[int, int, int]]:
-    """The runs of steps that get another keyframe: first seq, last seq, seq of the keyframe."""
-    spans: list[tuple[int, int, int]] = []
-    for key in branch:
-        key_seq = new_key.get(key.seq)
-        if key_seq is None or key_seq == key.key_seq:
-            continue
-        if spans and spans[-1][1] == key.seq - 1 and spans[-1][2] == key_seq:
-            spans[-1] = (spans[-1][0], key.seq, key_seq)
+def _spans(steps: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int, int]]:
+    """Neighbouring steps (branch, seq, value) of the same value together: branch, first seq, last seq, value."""
+    spans: list[tuple[int, int, int, int]] = []
+    for branch, seq, value in steps:
+        if spans and (spans[-1][0], spans[-1][2], spans[-1][3]) == (branch, seq - 1, value):
+            spans[-1] = (branch, spans[-1][1], seq, value)
         else:
-            spans.append((key.seq, key.seq, key_seq))
+            spans.append((branch, seq, seq, value))
     return spans
 
 
@@ -264,9 +226,8 @@ def reset_head(tenant: str, line: int) -> Steps[None]:
     """Point the head at the newest step that is left."""
     _, _, _, _, top = (yield Query("head_place", (tenant, line)))[0]
     branch, seq, key_seq, _ = (yield Query("step_list", (tenant, line, None, 1)))[0]
-    rows = yield Query("step_chain", (tenant, line, branch, key_seq + 1, seq))
-    since = sum(len(row[8]) for row in rows)
-    tip = rows[-1] if rows else (yield Query("step_chain", (tenant, line, branch, seq, seq)))[0]
+    since = (yield Query("chain_size", (tenant, line, branch, key_seq + 1, seq)))[0][0]
+    tip = (yield Query("step_chain", (tenant, line, branch, seq, seq)))[0]
     yield Query("head_reset", (branch, seq, key_seq, top, since, tip[4], tip[5], tenant, line))
 
 
@@ -278,7 +239,8 @@ def _empty_line(tenant: str, line: int) -> Steps[None]:
     yield Query("head_reset", (top + 1, 0, 0, top + 1, 0, None, None, tenant, line))
 
 
-def _drop_line(tenant: str, line: int) -> Steps[None]:
+def drop_line(tenant: str, line: int) -> Steps[None]:
+    """Remove a namespace."""
     for table in ("step", "fork", "pending"):
         yield Query(f"{table}_drop_all", (tenant, line))
     yield Query("head_drop", (tenant, line))

@@ -116,6 +116,9 @@ update clew_head set top_branch = max(top_branch, ?) where tenant = ? and line =
 -- name: head_drop
 delete from clew_head where tenant = ? and line = ?
 
+-- name: head_drop_thread
+delete from clew_head where tenant = ? and thread = ?
+
 -- name: head_copy
 update clew_head
    set (branch, seq, key_seq, top_branch, since, last_id, root_branch, root_seq, updated_at) =
@@ -136,13 +139,41 @@ update clew_step set key_seq = ? where tenant = ? and line = ? and branch = ? an
 -- name: step_drop
 delete from clew_step where tenant = ? and line = ? and branch = ? and seq = ?
 
+-- name: step_drop_span
+delete from clew_step where tenant = ? and line = ? and branch = ? and seq between ? and ?
+
 -- name: step_drop_all
 delete from clew_step where tenant = ? and line = ?
+
+-- name: step_drop_thread
+delete from clew_step
+ where tenant = ?1 and line in (select line from clew_head where tenant = ?1 and thread = ?2)
 
 -- name: step_copy
 insert into clew_step (tenant, line, branch, seq, key_seq, checkpoint_id, root_branch, root_seq, run_id, created_at, body)
 select tenant, ?2, branch, seq, key_seq, checkpoint_id, root_branch, root_seq, run_id, created_at, body
   from clew_step where tenant = ?1 and line = ?3 order by branch, seq
+
+-- name: step_keys
+select branch, seq, key_seq, checkpoint_id, run_id, created_at, length(body)
+  from clew_step
+ where tenant = ? and line = ? and (branch, seq) > (?, ?)
+ order by branch, seq
+ limit ?
+
+-- name: step_page
+select branch, seq, key_seq, checkpoint_id, root_branch, root_seq, run_id, created_at, body
+  from clew_step
+ where tenant = ? and line = ? and (branch, seq) > (?, ?)
+ order by branch, seq
+ limit ?
+
+-- name: step_branches
+select distinct branch from clew_step where tenant = ? and line = ?
+
+-- name: chain_size
+select coalesce(sum(length(body)), 0)
+  from clew_step where tenant = ? and line = ? and branch = ? and seq between ? and ?
 
 -- name: run_steps
 select line, branch, seq from clew_step where tenant = ? and run_id = ?
@@ -150,12 +181,26 @@ select line, branch, seq from clew_step where tenant = ? and run_id = ?
 -- name: fork_drop_all
 delete from clew_fork where tenant = ? and line = ?
 
+-- name: fork_drop
+delete from clew_fork where tenant = ? and line = ? and branch = ?
+
+-- name: fork_drop_thread
+delete from clew_fork
+ where tenant = ?1 and line in (select line from clew_head where tenant = ?1 and thread = ?2)
+
 -- name: fork_copy
 insert into clew_fork (tenant, line, branch, parent_branch, parent_seq)
 select tenant, ?2, branch, parent_branch, parent_seq from clew_fork where tenant = ?1 and line = ?3
 
 -- name: pending_list
 select branch, seq, task_id, epoch, body from clew_pending where tenant = ? and line = ?
+
+-- name: pending_drop_span
+delete from clew_pending where tenant = ? and line = ? and branch = ? and seq between ? and ?
+
+-- name: pending_drop_thread
+delete from clew_pending
+ where tenant = ?1 and line in (select line from clew_head where tenant = ?1 and thread = ?2)
 
 -- name: pending_drop_all
 delete from clew_pending where tenant = ? and line = ?
@@ -166,6 +211,9 @@ select tenant, ?2, branch, seq, task_id, epoch, body from clew_pending where ten
 
 -- name: spill_list
 select hash from clew_spill where tenant = ? and thread = ?
+
+-- name: spill_sizes
+select hash, length(body) from clew_spill where tenant = ? and thread = ?
 
 -- name: spill_drop
 delete from clew_spill where tenant = ? and thread = ? and hash = ?
@@ -187,3 +235,39 @@ select head.thread, sum(head.ns = ''), count(*), count(distinct head.line), min(
  where head.tenant = ?
  group by head.thread
  order by max(step.created_at) desc, head.thread
+
+-- Retention. Of the steps of a namespace go those with an id below `cut` and those made before `since`, but never the
+-- newest one.
+
+-- name: now
+select cast((julianday('now') - 2440587.5) * 86400000000 as integer)
+
+-- name: thread_count
+select count(distinct thread) from clew_head where tenant = ?
+
+-- name: thread_page
+select distinct thread from clew_head where tenant = ? and thread > ? order by thread limit ?
+
+-- name: thread_touched
+select max(updated_at) from clew_head where tenant = ? and thread = ?
+
+-- name: line_usage
+select head.thread, head.line, head.ns, head.updated_at,
+       count(step.seq), coalesce(sum(length(step.body)), 0), min(step.created_at), max(step.created_at)
+  from clew_head as head
+  left join clew_step as step on step.tenant = head.tenant and step.line = head.line
+ where head.tenant = ? and head.thread between ? and ?
+ group by head.thread, head.line, head.ns, head.updated_at
+ order by head.thread, head.line
+
+-- name: step_doomed
+select count(*), coalesce(sum(length(body)), 0)
+  from clew_step
+ where tenant = ? and line = ? and checkpoint_id <> ? and (checkpoint_id < ? or created_at < ?)
+
+-- name: step_oldest_kept
+select checkpoint_id
+  from clew_step
+ where tenant = ? and line = ? and (checkpoint_id = ? or (checkpoint_id >= ? and created_at >= ?))
+ order by checkpoint_id
+ limit 1
