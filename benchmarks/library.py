@@ -6,8 +6,8 @@ Their public modules differ only by prefix: `library.module("graph")` is `clew.g
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -44,3 +44,45 @@ class Library:
                 saver.setup()
                 saver.conn.execute(f"pragma synchronous = {synchronous}")
             yield saver
+
+    @contextmanager
+    def postgres_saver(self, conninfo: str, connections: int = 16) -> Iterator[Any]:
+        """A saver on the database, ready, through a pool of that many connections; each library's recommended way."""
+        saver_class = self.module("checkpoint.postgres").PostgresSaver
+        if self.prefix == CLEW:
+            with saver_class.from_conn_string(conninfo, max_size=connections) as saver:
+                saver.setup()
+                yield saver
+            return
+        from psycopg_pool import ConnectionPool  # an optional dependency
+
+        with ConnectionPool(conninfo, min_size=connections, max_size=connections, kwargs=_peer_options()) as pool:
+            pool.wait()
+            saver = saver_class(pool)
+            saver.setup()
+            yield saver
+
+    @asynccontextmanager
+    async def async_postgres_saver(self, conninfo: str, connections: int = 16) -> AsyncIterator[Any]:
+        """The same for asyncio."""
+        saver_class = self.module("checkpoint.postgres.aio").AsyncPostgresSaver
+        if self.prefix == CLEW:
+            async with saver_class.from_conn_string(conninfo, max_size=connections) as saver:
+                await saver.setup()
+                yield saver
+            return
+        from psycopg_pool import AsyncConnectionPool  # an optional dependency
+
+        options: Any = {"min_size": connections, "max_size": connections, "kwargs": _peer_options()}
+        async with AsyncConnectionPool(conninfo, **options) as pool:
+            await pool.wait()
+            saver = saver_class(pool)
+            await saver.setup()
+            yield saver
+
+
+def _peer_options() -> dict[str, Any]:
+    """What LangGraph's own `from_conn_string` connects with."""
+    from psycopg.rows import dict_row  # an optional dependency
+
+    return {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}

@@ -12,7 +12,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Faster:
-    """The peer's figure divided by clew's is at least `times`."""
+    """clew is at least so many times as good as the peer: as little of a cost, or as much of a rate."""
 
     times: float
 
@@ -24,18 +24,30 @@ class AtMost:
     value: float
 
 
-Goal = Faster | AtMost | None
-Unit = Literal["us", "ms", "s", "x", "MB", "kB", "modules"]
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """clew's own figure is at least `value`."""
+
+    value: float
+
+
+Goal = Faster | AtMost | AtLeast | None
+Unit = Literal["us", "ms", "s", "x", "MB", "kB", "modules", "round trips", "statements", "/s", "%"]
+RATES = ("/s", "%")  # higher is better; in all others lower is
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table; `key` is what a measurement calls its figure. Lower is better in all of them."""
+    """One line of the table; `key` is what a measurement calls its figure."""
 
     key: str
     label: str
     unit: Unit
     goal: Goal = None
+
+    def times_better(self, peer: float, ours: float) -> float:
+        """How many times as good clew is as the peer."""
+        return ours / peer if self.unit in RATES else peer / ours
 
 
 def seconds(work: Callable[[], object], *, repeats: int, warm_up: int = 1) -> float:

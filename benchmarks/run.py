@@ -9,13 +9,14 @@ import pstats
 import statistics
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from benchmarks.library import LIBRARIES, Library
 
-NAMES = ("imports", "chain", "loop", "send", "memory", "sqlite", "chat")
+NAMES = ("imports", "chain", "loop", "send", "memory", "sqlite", "chat", "pgchat", "pglong", "pgfan")
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ROOT / "benchmarks" / "profiles"
 
@@ -37,11 +38,21 @@ def workload(name: str) -> ModuleType:
 def run(name: str, rounds: int | None = None) -> Result:
     """Measure both libraries `rounds` times in turn (by default as often as the workload asks)."""
     measured: dict[str, list[Figures]] = {prefix: [] for prefix in LIBRARIES}
-    for number in range(rounds or workload(name).ROUNDS):
-        order = LIBRARIES if number % 2 == 0 else LIBRARIES[::-1]
-        for prefix in order:
-            measured[prefix].append(measure_apart(name, prefix))
+    with surroundings(name):
+        for number in range(rounds or workload(name).ROUNDS):
+            order = LIBRARIES if number % 2 == 0 else LIBRARIES[::-1]
+            for prefix in order:
+                measured[prefix].append(measure_apart(name, prefix))
     return Result(name, {prefix: medians(found) for prefix, found in measured.items()})
+
+
+def surroundings(name: str) -> AbstractContextManager[None]:
+    """What has to run beside a workload: its database server, if it needs one."""
+    if not getattr(workload(name), "POSTGRES", False):
+        return nullcontext()
+    from benchmarks import postgres  # not needed by the others
+
+    return postgres.server()
 
 
 def medians(rounds: list[Figures]) -> Figures:
@@ -60,10 +71,11 @@ def measure_apart(name: str, prefix: str) -> Figures:
 def profile(name: str, prefix: str) -> None:
     """Run one workload under cProfile in this process; print the dearest functions and keep the profile."""
     module, library = workload(name), Library(prefix)
-    if module.ROUNDS > 1:
-        module.measure(library)  # so that imports and first calls are not what is seen; a long one has few of them
     recorder = cProfile.Profile()
-    recorder.runcall(module.measure, library)
+    with surroundings(name):
+        if module.ROUNDS > 1:
+            module.measure(library)  # so that imports and first calls are not what is seen; a long one has few of them
+        recorder.runcall(module.measure, library)
     PROFILES.mkdir(exist_ok=True)
     path = PROFILES / f"{name}-{prefix}.prof"
     recorder.dump_stats(path)

@@ -53,10 +53,10 @@ def measure(library: Library) -> dict[str, float]:
     }
 
 
-def chat(library: Library, saver: Any) -> Any:
-    """A user's message in, a model's answer and a tool's result out."""
+def chat(library: Library, saver: Any, schema: Any = None) -> Any:
+    """A user's message in, a model's answer and a tool's result out; `schema` is `MessagesState` if not given."""
     words = Words()
-    graph = library.state_graph(library.module("graph").MessagesState)
+    graph = library.state_graph(schema or library.module("graph").MessagesState)
     graph.add_node("model", lambda _: {"messages": [AIMessage(words.text(90))]})
     graph.add_node("tool", lambda _: {"messages": [ToolMessage(words.text(60), tool_call_id=words.identifier())]})
     graph.set_entry_point("model")

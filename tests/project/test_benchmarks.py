@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.library import CLEW, PEER
-from benchmarks.measure import AtMost, Faster
+from benchmarks.measure import AtLeast, AtMost, Faster, Goal, Row
 from benchmarks.run import NAMES, Result, medians, workload
 from benchmarks.table import table, verdict
 
@@ -28,17 +28,24 @@ def test_table_shows_both_figures_their_ratio_and_the_goal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("goal", "peer", "ours", "expected"),
+    ("goal", "better", "ours", "expected"),
     [
-        (Faster(8), 80.0, 10.0, "met"),
-        (Faster(8), 79.0, 10.0, "missed"),
-        (AtMost(2), 700.0, 2.0, "met"),
-        (AtMost(2), 700.0, 2.1, "missed"),
-        (None, 1.0, 2.0, ""),
+        (Faster(8), 8.0, 10.0, "met"),
+        (Faster(8), 7.9, 10.0, "missed"),
+        (AtMost(2), 350.0, 2.0, "met"),
+        (AtMost(2), 330.0, 2.1, "missed"),
+        (AtLeast(60), 9.0, 60.0, "met"),
+        (AtLeast(60), 9.0, 59.0, "missed"),
+        (None, 0.5, 2.0, ""),
     ],
 )
-def test_goal_is_met_or_missed(goal: Faster | AtMost | None, peer: float, ours: float, expected: str) -> None:
-    assert verdict(goal, peer, ours) == expected
+def test_goal_is_met_or_missed(goal: Goal, better: float, ours: float, expected: str) -> None:
+    assert verdict(goal, better, ours) == expected
+
+
+def test_cost_is_better_when_lower_and_a_rate_when_higher() -> None:
+    assert Row("time", "a step", "us").times_better(peer=80.0, ours=10.0) == 8.0
+    assert Row("rate", "turns", "/s").times_better(peer=10.0, ours=80.0) == 8.0
 
 
 def test_medians_are_taken_for_each_row() -> None:
