@@ -23,23 +23,27 @@ __all__ = (
     "EmptyChannelError",
     "EmptyInputError",
     "EmptyUpdateError",
+    "EncryptionError",
     "ErrorCode",
     "GraphBubbleUp",
     "GraphDrained",
     "GraphError",
     "GraphInterrupt",
     "GraphRecursionError",
+    "InvalidKeyError",
     "InvalidMessagesError",
     "InvalidTenantError",
     "InvalidThreadIdError",
     "InvalidUpdateError",
     "MissingExtraError",
+    "MissingKeyError",
     "NoSaverError",
     "NodeCancelledError",
     "NodeError",
     "NodeInterrupt",
     "NodeTimeoutError",
     "ParentCommand",
+    "PlaintextError",
     "ResumeError",
     "RunError",
     "SchemaVersionError",
@@ -263,6 +267,26 @@ class SerializationError(StorageError, TypeError):
 
 class CorruptRecordError(StorageError):
     """A stored record fails its checksum or cannot be parsed; only its thread is affected."""
+
+
+class EncryptionError(StorageError):
+    """What is stored and the keys at hand do not go together; `key_id` is the key it is about, if one is."""
+
+    def __init__(self, message: str = "", *, hint: str | None = None, key_id: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.key_id = key_id
+
+
+class InvalidKeyError(EncryptionError, ValueError):
+    """A key cannot be used as it was given: its size, its id, or which one of several encrypts."""
+
+
+class MissingKeyError(EncryptionError):
+    """Stored data is encrypted with a key that was not given; `key_id` names it."""
+
+
+class PlaintextError(EncryptionError):
+    """A key is set, and what is stored is not encrypted: it was written before, or put there by somebody else."""
 
 
 class GraphBubbleUp(BaseException):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
+from clew.checkpoint._reencryption import reencryption
 from clew.checkpoint._retention import BATCH, OnProgress, RetentionRun, Work, arun_work, run_work
 from clew.checkpoint._tuples import checkpoint_tuple, config_of, matches
 from clew.checkpoint.base import (
@@ -250,6 +251,21 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
             await self._afreed()
         return report
 
+    def reencrypt(self, thread_ids: Sequence[str] | None = None) -> int:
+        """Rewrite what is not encrypted with the current key, on the given threads or on all; gives how many rows.
+
+        Runs on the threads go on meanwhile. It works in small transactions; if it was interrupted, call it again. Once
+        it gives 0, and no process writes with an older key any more, older keys are needed no longer.
+
+        Raises:
+            EncryptionError: There is no key, a row's key is not given, or a row is not encrypted and that is refused.
+        """
+        return run_work(self._reencryption(thread_ids), self.run)
+
+    async def areencrypt(self, thread_ids: Sequence[str] | None = None) -> int:
+        """As `reencrypt`."""
+        return await arun_work(self._reencryption(thread_ids), self.arun)
+
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> CheckpointSaver:
         """A saver on the same storage that also knows the classes named by (module, class) pairs.
 
@@ -427,6 +443,10 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
 
     def _delete_work(self, ops: Sequence[LogOp[None]]) -> Work[None]:
         yield from ops
+
+    def _reencryption(self, thread_ids: Sequence[str] | None) -> Work[int]:
+        names = None if thread_ids is None else [check_thread_id(thread_id) for thread_id in thread_ids]
+        return reencryption(self.place, self._op, names)
 
     def _names(self, thread_id: str | None) -> Sequence[str]:
         if thread_id is not None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from clew.errors import CorruptRecordError, SchemaVersionError
+from clew.errors import CorruptRecordError, EncryptionError, SchemaVersionError
 from clew.retention import (
     Retention,
     RetentionProgress,
@@ -118,7 +118,7 @@ class RetentionRun:
         thread = lines[0].thread
         try:
             lost = yield from self._thread(lines)
-        except (CorruptRecordError, SchemaVersionError) as error:
+        except (CorruptRecordError, EncryptionError, SchemaVersionError) as error:
             if self._is_strict:
                 raise
             self._skipped.append(SkippedThread(thread, str(error)))
@@ -183,7 +183,7 @@ class RetentionRun:
             try:
                 plan: ThreadPlan = yield self._plan_op(root, deletes=True)
                 pruned = yield from self._prune(root, plan, finishes=False)
-            except (CorruptRecordError, SchemaVersionError):
+            except (CorruptRecordError, EncryptionError, SchemaVersionError):
                 pass  # what cannot be read can be deleted
         touched = rules.touched_at(lines)
         spills: int | None = yield self._op(root.thread, lambda: rules.delete_untouched(root, touched), kind="delete")

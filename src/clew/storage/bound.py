@@ -14,6 +14,7 @@ import ormsgpack
 import xxhash
 
 from clew.errors import CorruptRecordError
+from clew.serde.compress import encrypted_body, unpack
 
 if TYPE_CHECKING:
     from clew.storage.log import StepRow
@@ -31,6 +32,8 @@ def unbound(row: StepRow) -> bytes:
     """The envelope in the body of a stored row, which fails its checksum if the row is not the one it was bound to."""
     if not isinstance(row.body, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - a damaged row says otherwise
         raise CorruptRecordError(f"a stored record is a {type(row.body).__name__}, not bytes")
+    if encrypted_body(row.body) is not None:
+        unpack(row.body)  # says which key it needs
     return _mixed(row)
 
 

@@ -23,6 +23,7 @@ from clew.storage.state import Replay, State
 from clew.storage.values import LIST, OPAQUE, Value, decode_value
 
 _FIRST_BATCH = 256  # checkpoints looked at before asking for more, when a filter decides how many are needed
+_LARGEST_BATCH = 4096  # and at most; each batch may read as many rows again, to the keyframe before it
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ def read_history(place: Place, query: HistoryQuery, decode: Decode) -> Steps[lis
     yield from listing.open()
     before = None if query.before is None else id_bytes(query.before)
     found: list[Loaded] = []
-    batch = query.limit if query.limit is not None and not query.filter else _FIRST_BATCH if query.limit else None
+    batch = _FIRST_BATCH if query.filter else query.limit
     while query.limit is None or len(found) < query.limit:
         rows = yield Query("step_list", (place.tenant, head.line, before, -1 if batch is None else batch))
         if not rows:
@@ -65,7 +66,8 @@ def read_history(place: Place, query: HistoryQuery, decode: Decode) -> Steps[lis
         before = rows[-1][3]
         if batch is None or len(rows) < batch:
             break
-        batch *= 2
+        batch = min(2 * batch, _LARGEST_BATCH)
+        listing.forget()
     return found if query.limit is None else found[: query.limit]
 
 
@@ -116,6 +118,13 @@ class _Listing:
                 if row.position in wanted:
                     state = replay.state()
                     self.entries[row.position] = Entry(state, decode_metadata(state, self._decode), decoded.values())
+
+    def forget(self) -> None:
+        """Let go of what was replayed: what comes next is older. So a listing keeps what it found, and one batch."""
+        self.entries.clear()
+        self._ids.clear()
+        self._writes.clear()
+        self._memo.clear()
 
     def loaded(self, position: Position) -> Steps[Loaded]:
         """One checkpoint of the listing."""

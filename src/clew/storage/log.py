@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from clew import _failpoints
-from clew.errors import CorruptRecordError, SchemaVersionError, ThreadConflictError
+from clew.errors import CorruptRecordError, EncryptionError, SchemaVersionError, ThreadConflictError
 from clew.ids import id_text
 from clew.storage.query import Query, Row, Steps
 from clew.storage.records import Spills, StepRecord, TaskRecord, unpack_step, unpack_task
@@ -315,10 +315,16 @@ def read_record(place: Place, row: StepRow) -> Steps[StepRecord]:
             record = unpack_step(body, spilled)
     except (CorruptRecordError, SchemaVersionError) as error:
         raise type(error)(
-            f"checkpoint {id_text(row.checkpoint_id)} of thread {place.thread!r} cannot be read: {error}",
+            _unreadable(place, row, error),
             hint=error.hint or "`clew doctor` shows what is damaged; fork the thread from an earlier checkpoint",
         ) from error
+    except EncryptionError as error:
+        raise type(error)(_unreadable(place, row, error), hint=error.hint, key_id=error.key_id) from error
     return record
+
+
+def _unreadable(place: Place, row: StepRow, error: Exception) -> str:
+    return f"checkpoint {id_text(row.checkpoint_id)} of thread {place.thread!r} cannot be read: {error}"
 
 
 def read_spills(place: Place, hashes: Iterable[bytes]) -> Steps[dict[bytes, bytes]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from clew.errors import InvalidTenantError
 from clew.ids import tenant_name
@@ -15,7 +15,10 @@ from clew.storage.log import Place
 from clew.storage.operation import LogOp
 from clew.storage.session import LogSession
 from clew.storage.state import Recent, State
-from clew.storage.vault import PLAIN, Vault
+from clew.storage.vault import PLAIN, Sealed, Vault
+
+if TYPE_CHECKING:
+    from clew.serde.keys import KeyRing
 
 T = TypeVar("T")
 
@@ -44,15 +47,17 @@ class LogSaver:
         keyframe_chain: int = KEYFRAME_CHAIN,
         heads_limit: int = HEADS_LIMIT,
     ) -> None:
+        keys: KeyRing | None = getattr(serde, "keys", None)  # an EncryptedSerializer has some
         serde = getattr(serde, "codec", serde)  # a JsonPlusSerializer has one
         if serde is not None and not isinstance(serde, Codec):
             raise TypeError(
-                f"serde is a {type(serde).__name__}, neither a clew.serde.Codec nor a JsonPlusSerializer;"
+                f"serde is a {type(serde).__name__}, neither a clew.serde.Codec nor a JsonPlusSerializer nor an"
+                " EncryptedSerializer;"
                 " register classes with clew.serde.register"
             )
         self.tenant = tenant_name(tenant)
         self.original: Self | None = None
-        self.vault: Vault = PLAIN
+        self.vault: Vault = PLAIN if keys is None else Sealed(keys)
         self.types = types or (default_registry if serde is None else serde.types)
         self.heads = Heads(heads_limit)
         self._keyframe_factor = keyframe_factor

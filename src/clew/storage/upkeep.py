@@ -17,6 +17,7 @@ from clew.storage.encode import timestamp
 from clew.storage.log import Place, Position, StepRow, Waiting
 from clew.storage.query import Query, Row, Steps
 from clew.storage.records import pack_step, unpack_step, unpack_task
+from clew.storage.reseal import copy_line
 from clew.storage.state import Replay, keyframe
 from clew.storage.vault import Vault
 
@@ -86,7 +87,7 @@ def delete_runs(tenant: str, run_ids: Iterable[bytes], vault: Vault) -> Steps[se
 
 def copy_thread(source: Place, target: Place) -> Steps[None]:
     """Copy a thread, its whole history and what is pending included, to a thread that does not exist yet."""
-    tenant = source.tenant
+    tenant, is_sealed = source.tenant, target.vault.keys is not None  # what is sealed is so for its own thread
     if (yield Query("head_list", (tenant, target.thread))):
         raise StorageError(
             f"thread {target.thread!r} exists already; {source.thread!r} was not copied onto it",
@@ -94,9 +95,13 @@ def copy_thread(source: Place, target: Place) -> Steps[None]:
         )
     for line, ns, *_ in (yield Query("head_list", (tenant, source.thread))):
         copied = yield from log.add_head(target.at(ns), epoch=1 if ns == "" else 0)
-        for table in ("head", "step", "fork", "pending"):
+        assert copied is not None, "the target has no namespace yet"
+        for table in ("head", "fork") if is_sealed else ("head", "step", "fork", "pending"):
             yield Query(f"{table}_copy", (tenant, copied, line))
-    yield Query("spill_copy", (tenant, target.thread, source.thread))
+        if is_sealed:
+            yield from copy_line(source.at(ns), target.at(ns), line, copied)
+    if not is_sealed:
+        yield Query("spill_copy", (tenant, target.thread, source.thread))
 
 
 def read_keys(tenant: str, line: int) -> Steps[list[StepKey]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from clew import _failpoints
 from clew.checkpoint._face import CheckpointSaver
@@ -12,6 +12,9 @@ from clew.storage.memory import MemoryTables
 from clew.storage.operation import LogOp
 from clew.storage.saver import HEADS_LIMIT, KEYFRAME_CHAIN, KEYFRAME_FACTOR, finished
 from clew.storage.session import LogSession
+
+if TYPE_CHECKING:
+    from clew.checkpoint.serde.encrypted import EncryptedSerializer
 
 __all__ = ("InMemorySaver", "MemorySaver")
 
@@ -24,7 +27,7 @@ class InMemorySaver(CheckpointSaver):
     def __init__(
         self,
         *,
-        serde: Codec | JsonPlusSerializer | None = None,
+        serde: Codec | JsonPlusSerializer | EncryptedSerializer | None = None,
         types: TypeRegistry | None = None,
         tenant: str = "",
         keyframe_factor: float = KEYFRAME_FACTOR,

@@ -24,6 +24,8 @@ from clew.storage.writer import Job, WriteQueue
 if TYPE_CHECKING:
     import asyncio
 
+    from clew.checkpoint.serde.encrypted import EncryptedSerializer
+
 T = TypeVar("T")
 
 _CLOSE_SECONDS = 5.0
@@ -45,7 +47,7 @@ class SqliteSaver(CheckpointSaver):
         self,
         conn: sqlite3.Connection | str | os.PathLike[str],
         *,
-        serde: Codec | JsonPlusSerializer | None = None,
+        serde: Codec | JsonPlusSerializer | EncryptedSerializer | None = None,
         synchronous: Synchronous = "FULL",
         busy_timeout: float = 30.0,
         types: TypeRegistry | None = None,
