@@ -93,6 +93,7 @@ def test_picture_of_the_readme_is_what_the_project_draws() -> None:
 
 def run_page(page: Path) -> None:
     """Run the blocks of `page` in this process; a difference ends it with a message."""
+    sys.path.insert(0, str(Path.cwd()))  # where a page's named programs are
     namespace: dict[str, object] = {"__name__": "page"}
     printed = ""
     for block in blocks(page):

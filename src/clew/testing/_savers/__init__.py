@@ -1,0 +1,1 @@
+"""The checks of savers, by what they are about."""
