@@ -128,7 +128,8 @@ class Wire:
         failed: psycopg.Error | None = None
         for name in names:
             if name is not None:
-                failed = failed or error_in((yield from self._result()))
+                result = yield from self._result()
+                failed = failed or error_in(result)
                 if failed is not None and prepared is not None:
                     prepared.names.discard(name)
             result = yield from self._result()

@@ -73,7 +73,7 @@ def _found(path: tuple[str, ...], condition: object) -> Condition:
         if any(isinstance(name, str) and name.startswith("$") for name in parts):
             return _all([_operation(path, name, operand) for name, operand in parts.items()])
         inner = _fields(parts, path)
-        return _any([_all([_exists(path), inner]), _is_hidden(path)])
+        return _any([_all([_exists(path, is_tight=True), inner]), _is_hidden(path)])
     if isinstance(condition, (list, tuple)):
         return _is_hidden(path)  # lists are not shown
     return _equals(path, [condition])

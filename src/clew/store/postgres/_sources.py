@@ -47,7 +47,7 @@ class PoolSource:
     """A `psycopg_pool.ConnectionPool`."""
 
     def __init__(self, pool: Any, *, prepare: bool, is_owned: bool = False) -> None:
-        self.where = where_is(pool.conninfo)
+        self.where = _pool_is(pool)
         self.threads: int = pool.max_size or _DEFAULT_THREADS
         self.pool = pool
         self._prepare = prepare
@@ -121,7 +121,7 @@ class AsyncPoolSource:
     """A `psycopg_pool.AsyncConnectionPool`."""
 
     def __init__(self, pool: Any, *, prepare: bool) -> None:
-        self.where = where_is(pool.conninfo)
+        self.where = _pool_is(pool)
         self._pool = pool
         self._prepare = prepare
 
@@ -200,3 +200,9 @@ def open_pool(
         pool.close()
         raise
     return PoolSource(pool, prepare=prepare, is_owned=True)
+
+
+def _pool_is(pool: Any) -> str:
+    """A pool's database, for messages; its connection string may be made anew for each connection."""
+    conninfo = getattr(pool, "conninfo", None)
+    return where_is(conninfo) if isinstance(conninfo, str) else "the database"
