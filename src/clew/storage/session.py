@@ -27,6 +27,8 @@ class LogSession:
         self.submitted = 0  # writes that nobody waits for ...
         self.settled = 0  # ... and how many of them are done
         self.parked: deque[Any] | None = None  # writes that wait for a lock of somebody else's, in order
+        self.home: Any = None  # where its writes wait on an event loop, if they did
+        self.in_lane = 0  # writes that were queued for the saver's threads and are not done
         self.claimed = False  # a claim was built, and is in order before everything that follows
         self.is_known = False  # the root's head was loaded
         self.expected: Expected | None = None  # the root's head as loaded; None: there was none

@@ -29,24 +29,31 @@ _PARKED = 0.002  # seconds between looks at a write that was set aside, since so
 _QUEUE_BYTES = 64 * 1024 * 1024  # whoever submits more than this helps to write it
 
 
+_settling = threading.Lock()
+
+
 class Job:
     """One write on its way, and what came of it."""
 
-    __slots__ = ("error", "is_done", "on_done", "op", "result")
+    __slots__ = ("error", "is_done", "is_lost", "on_done", "op", "result")
 
     def __init__(self, op: LogOp[Any], on_done: Callable[[Job], None] | None = None) -> None:
         self.op = op
         self.on_done = on_done
         self.is_done = False
+        self.is_lost = False  # it was sent once, and whether it was carried out is not known
         self.result: Any = None
         self.error: BaseException | None = None
 
     def settle(self, result: Any = None, error: BaseException | None = None) -> None:
-        """Record what came of it, once."""
-        self.result, self.error = result, error
-        if error is not None and self.op.session.error is None:
-            self.op.session.error = error
-        self.is_done = True
+        """Record what came of it, once; two may have carried it."""
+        with _settling:
+            if self.is_done:
+                return
+            self.result, self.error = result, error
+            if error is not None and self.op.session.error is None:
+                self.op.session.error = error
+            self.is_done = True
         if self.on_done is not None:
             self.on_done(self)
 
@@ -90,6 +97,13 @@ class WriteQueue:
         while self._jobs:
             with self._mutex:
                 self._execute_group()
+
+    def carry(self) -> None:
+        """Run what is queued, or wait a moment for who does."""
+        with self._mutex:
+            self._execute_group()
+        if not self._jobs:
+            time.sleep(_PARKED)
 
     def settle(self, session: LogSession) -> None:
         """Wait until every write that `session` queued so far is done."""

@@ -1,7 +1,7 @@
 """A saver on PostgreSQL: where operations wait, for blocking callers and for event loops alike.
 
 Writes travel in lanes: those of one thread always in the same one, those of a lane that wait at the same time together.
-Whoever finds a lane free carries what waits in it; for event loops a thread of the lane does.
+Whoever finds a lane free carries what waits in it. Operations of an event loop wait on that loop (`_home`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from clew.checkpoint._face import CheckpointSaver
@@ -23,7 +21,6 @@ from clew.serde import Codec, TypeRegistry
 from clew.storage.operation import LogOp
 from clew.storage.saver import HEADS_LIMIT, KEYFRAME_CHAIN, KEYFRAME_FACTOR, finished
 from clew.storage.session import LogSession
-from clew.storage.worker import Worker
 from clew.storage.writer import Job, WriteQueue
 
 try:
@@ -37,14 +34,13 @@ except ImportError as error:
     raise ImportError("savers on PostgreSQL need psycopg; install it with: pip install 'clew[postgres]'") from error
 
 if TYPE_CHECKING:
-    import asyncio
+    from clew.checkpoint.postgres._home import Home
 
 T = TypeVar("T")
 
 _CLOSE_SECONDS = 5.0
 _LANES = 2
-_LOADS = 64  # loads in one round trip at most
-_READERS = 4  # threads for long reads of event loops
+_counting = threading.Lock()
 _open_savers: weakref.WeakSet[PostgresSaver] = weakref.WeakSet()
 
 
@@ -106,18 +102,16 @@ class PostgresSaver(CheckpointSaver):
             answer_timeout=answer_timeout,
         )
         self.conn = conn
-        self._pool_timeout = pool_timeout
+        self.pool_timeout = pool_timeout
         self._attach(self._source(conn, settings, min_size, max_size), settings)
 
     def _attach(self, source: Source, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._link = source
         self.tables = PostgresTables(source.where, settings, has_settings=source.has_settings)
         self._lanes = [WriteQueue(self._carry) for _ in range(_LANES)]
-        self._loads: deque[tuple[LogOp[Any], Callable[[Any], None]]] = deque()
-        self._loader = Worker("clew-loader", self._drain_loads)
-        self._readers: ThreadPoolExecutor | None = None
-        self._state = _State()
+        self._homes: weakref.WeakKeyDictionary[Any, Home] = weakref.WeakKeyDictionary()
+        self.state = _State()
         _open_savers.add(self)
 
     def _source(self, conn: Any, settings: Settings, min_size: int, max_size: int) -> Source:
@@ -161,7 +155,7 @@ class PostgresSaver(CheckpointSaver):
         if isinstance(link, ConnectionSource) and link.is_in_transaction:
             wire = link.take_inside()
         self._run(self.tables.set_up(post=post, inside=wire is not None), wire)
-        self._state.is_ready = wire is None
+        self.state.is_ready = wire is None
 
     # Blocking callers
 
@@ -171,6 +165,7 @@ class PostgresSaver(CheckpointSaver):
         session = op.session
         if session.error is not None:
             raise session.error
+        self._gather(session)
         if op.is_write:
             return _outcome(self._lane(session).run(op))
         if session.settled < session.submitted:
@@ -182,14 +177,40 @@ class PostgresSaver(CheckpointSaver):
         self._check_usable()
         if session.error is not None:
             raise session.error
+        if session.home is not None and session.home.is_here and not session.in_lane:
+            session.home.submit(op)
+            return
+        self._gather(session)
         session.submitted += 1
-        self._lane(session).post(Job(op, _settle_submitted))
+        self.post(Job(op, _settle_submitted))
+
+    def post(self, job: Job, *, hurry: bool = False) -> None:
+        """Have a write carried out by the saver's threads."""
+        session, on_done = job.op.session, job.on_done
+
+        def settle(job: Job) -> None:
+            with _counting:
+                session.in_lane -= 1
+            if on_done is not None:
+                on_done(job)
+
+        job.on_done = settle
+        with _counting:
+            session.in_lane += 1
+        self._lane(session).post(job, hurry=hurry)
 
     def flush(self, session: LogSession) -> None:
         """Wait until every submitted write of the session is durable; raise if one failed."""
+        self._gather(session)
         self._lane(session).settle(session)
         if session.error is not None:
             raise session.error
+
+    def _gather(self, session: LogSession) -> None:
+        """Carry out here what waits on an event loop, which may be the one that this call blocks."""
+        if session.home is not None and session.settled < session.submitted:
+            for job in session.home.take_over(session):
+                self._lane(session).run_job(job)
 
     def close(self) -> None:
         """Write what was submitted and close the pool, if it is the saver's own; it cannot be used afterwards.
@@ -199,9 +220,7 @@ class PostgresSaver(CheckpointSaver):
             return
         for lane in self._lanes:
             lane.close(_CLOSE_SECONDS)
-        self._state.is_closed = True
-        if self._readers is not None:
-            self._readers.shutdown(wait=False)
+        self.state.is_closed = True
         self._link.close()
         _open_savers.discard(self)
 
@@ -219,19 +238,24 @@ class PostgresSaver(CheckpointSaver):
         session = op.session
         if session.error is not None:
             raise session.error
+        home = self.home()
+        session.home = home
+        if session.in_lane:
+            await self._lane_settled(session)
         if op.is_write:
-            return _outcome(await self._posted(op))
+            return _outcome(await home.written(op))
         if session.settled < session.submitted:
             await self.aflush(session)
-        if op.kind == "load":
-            return finished(op, await self._loaded(op))
-        return finished(op, await self._on_reader(lambda: self._read(op)))
+        return finished(op, await home.read(op))
 
     async def aflush(self, session: LogSession) -> None:
         """As `flush`, without blocking the event loop."""
+        if session.in_lane:
+            await self._lane_settled(session)
         if session.settled < session.submitted:
-            await self._on_reader(lambda: self._lane(session).settle(session))
-        self.flush(session)
+            await session.home.settled(session)
+        if session.error is not None:
+            raise session.error
 
     async def __aenter__(self) -> Self:
         return self
@@ -241,55 +265,33 @@ class PostgresSaver(CheckpointSaver):
 
     async def aclose(self) -> None:
         """As `close`, without blocking the event loop."""
-        await self._on_reader(self.close)
+        if self.original is None:
+            await self.home().drained()
+        await _in_thread(self.close)
 
-    async def _posted(self, op: LogOp[Any]) -> Job:
-        """Hand a write to its lane; it is carried out even if the caller stops waiting."""
-        import asyncio  # late, for start-up time: whoever awaits this has loaded it
+    async def _lane_settled(self, session: LogSession) -> None:
+        """Wait for the writes of a session that blocking callers have queued, such as a subgraph in a thread."""
+        lane = self._lane(session)
+
+        def carry() -> None:
+            while session.in_lane:
+                lane.carry()
+
+        await _in_thread(carry)
+
+    def home(self) -> Home:
+        """Where operations of the running event loop wait."""
+        import asyncio  # late, for start-up time: who calls this has loaded it
+
+        from clew.checkpoint.postgres._home import Home
+        from clew.storage.postgres.aio import Borrowed
 
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Job] = loop.create_future()
-
-        def settle(job: Job) -> None:
-            job.op.session.settled += 1
-            self._state.wakes.add(loop, future, job)
-
-        op.session.submitted += 1  # so that who stops waiting for it can still wait for it by a flush
-        self._lane(op.session).post(Job(op, settle), hurry=True)
-        return await future
-
-    async def _loaded(self, op: LogOp[Any]) -> Any:
-        """Load on the loader's thread, together with others that wait."""
-        import asyncio  # late, for start-up time: whoever awaits this has loaded it
-
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        self._loads.append((op, lambda result: self._state.wakes.add(loop, future, result)))
-        self._loader.wake()
-        result = await future
-        if isinstance(result, BaseException):
-            raise result
-        return result
-
-    async def _on_reader(self, work: Callable[[], T]) -> T:
-        """Run `work` on a thread for what may take long."""
-        import asyncio  # late, for start-up time: whoever awaits this has loaded it
-
-        if self._readers is None:
-            self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="clew-reader")
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
-
-    def _drain_loads(self) -> None:
-        while self._loads:
-            group = [self._loads.popleft() for _ in range(min(len(self._loads), _LOADS))]
-            try:
-                self._make_ready()
-                results: Sequence[Any] = self._run(self.tables.load([op for op, _ in group]))
-            except BaseException as error:
-                results = [error] * len(group)
-            for (_, give), result in zip(group, results, strict=True):
-                give(result)
-            self._state.wakes.send()
+        home = self._homes.get(loop)
+        if home is None:
+            original = self.original or self
+            home = self._homes[loop] = Home(original, Borrowed(self._link), can_rescue=True)
+        return home
 
     # What every way of waiting needs
 
@@ -308,17 +310,12 @@ class PostgresSaver(CheckpointSaver):
                     job.settle(error=error if known else StorageError("the write was interrupted; it may be stored"))
             if not isinstance(error, Exception):
                 raise
-        finally:
-            self._state.wakes.send()
 
     def _park(self, session: LogSession) -> None:
         """Go on with a session on a thread of its own: somebody else holds its thread's lock."""
 
         def carry() -> None:
-            try:
-                self._run(self.tables.parked(session))
-            finally:
-                self._state.wakes.send()
+            self._run(self.tables.parked(session))
 
         threading.Thread(target=carry, name="clew-parked", daemon=True).start()
 
@@ -333,50 +330,25 @@ class PostgresSaver(CheckpointSaver):
 
     def _make_ready(self) -> None:
         """Set the database up if it is new; once."""
-        if self._state.is_ready:
+        if self.state.is_ready:
             return
-        with self._state.lock:
-            if not self._state.is_ready:
+        with self.state.lock:
+            if not self.state.is_ready:
                 if not self._run(self.tables.ready()):
                     self.setup()
-                self._state.is_ready = True
+                self.state.is_ready = True
 
     def _run(self, script: Script[T], wire: Wire | None = None) -> T:
-        return run(script, self._link, patience=self._pool_timeout, timeout=self._settings.answer_timeout, wire=wire)
+        return run(script, self._link, patience=self.pool_timeout, timeout=self.settings.answer_timeout, wire=wire)
 
     def _check_usable(self) -> None:
-        if self._state.is_closed:
+        if self.state.is_closed:
             raise StorageError(f"the saver on {self.tables.where} is closed", hint="open a new one")
-        if self._state.process != os.getpid():
+        if self.state.process != os.getpid():
             raise StorageError(
                 f"the saver on {self.tables.where} was opened in another process",
                 hint="open one in each process, after the fork",
             )
-
-
-class _Wakes:
-    """Coroutines of other threads' loops whose results are there; each loop is woken once for all of its own."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: dict[Any, list[tuple[asyncio.Future[Any], Any]]] = {}
-
-    def add(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], result: Any) -> None:
-        with self._lock:
-            self._waiting.setdefault(loop, []).append((future, result))
-
-    def send(self) -> None:
-        with self._lock:
-            waiting, self._waiting = self._waiting, {}
-        for loop, results in waiting.items():
-            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
-                loop.call_soon_threadsafe(_give, results)
-
-
-def _give(results: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, result in results:
-        if not future.done():
-            future.set_result(result)
 
 
 class _State:
@@ -387,7 +359,6 @@ class _State:
         self.is_ready = False
         self.is_closed = False
         self.process = os.getpid()
-        self.wakes = _Wakes()
 
 
 def _outcome(job: Job) -> Any:
@@ -400,6 +371,12 @@ def _settle_submitted(job: Job) -> None:
     if job.error is None:
         finished(job.op, job.result)
     job.op.session.settled += 1
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    import asyncio  # late, for start-up time: whoever awaits this has loaded it
+
+    return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
 @atexit.register

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, Protocol, TypeVar
 
 import psycopg
 
 from clew.errors import StorageError
-from clew.storage.postgres.connections import where_is
+from clew.storage.postgres.connections import Source, where_is
 from clew.storage.postgres.script import Pause, Script
 from clew.storage.postgres.wire import WRITE, NoAnswerError, Waits, Wire
 from clew.storage.query import Row
-from clew.storage.writer import Job
 
 T = TypeVar("T")
+J = TypeVar("J")
 
 _GROUP = 512  # writes in one transaction at most
 
@@ -157,22 +158,51 @@ async def _ready(loop: asyncio.AbstractEventLoop, socket: int, wants: int, timeo
             loop.remove_writer(socket)
 
 
-class LoopLane:
-    """Writes that wait, carried by a task of the loop: all that wait at the same time travel together."""
+class Borrowed:
+    """Connections that any thread may use, for the length of a script on an event loop."""
 
-    def __init__(
-        self, script_of: Callable[[list[Job]], Script[None]], run_script: Callable[[Script[None]], Any]
-    ) -> None:
-        self._script_of = script_of
-        self._run = run_script
-        self._jobs: deque[Job] = deque()
+    def __init__(self, source: Source) -> None:
+        self.where = source.where
+        self._source = source
+
+    async def take(self, seconds: float) -> Wire:
+        wire = self._source.take_now()
+        if wire is None:
+            wire = await asyncio.get_running_loop().run_in_executor(None, self._source.take, seconds)
+        return wire
+
+    async def give_back(self, wire: Wire) -> None:
+        self._source.give_back(wire)
+
+
+class Lane(Generic[J]):
+    """What waits to be carried by a task of the loop: all that waits at the same time travels together.
+
+    `carry` carries a group; `rescue` gets what is left if the loop ends in the middle: what was sent, and what was not.
+    """
+
+    def __init__(self, carry: Callable[[list[J]], Awaitable[None]], rescue: Callable[[list[J], list[J]], None]) -> None:
+        self._carry = carry
+        self._rescue = rescue
+        self._lock = threading.Lock()
+        self._waiting: deque[J] = deque()
+        self._sent: list[J] = []
         self._task: asyncio.Task[None] | None = None
 
-    def post(self, job: Job) -> None:
-        """Queue a write."""
-        self._jobs.append(job)
+    def post(self, one: J) -> None:
+        """Queue something."""
+        self._waiting.append(one)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._drain())
+
+    def take(self, wanted: Callable[[J], bool]) -> tuple[list[J], list[J]]:
+        """Take over what is `wanted`, from whichever thread: what is being carried, and what waits for it."""
+        with self._lock:
+            sent = [one for one in self._sent if wanted(one)]
+            waiting = [one for one in self._waiting if wanted(one)]
+            for one in waiting:
+                self._waiting.remove(one)
+        return sent, waiting
 
     async def drained(self) -> None:
         """Wait until nothing is queued."""
@@ -181,17 +211,14 @@ class LoopLane:
 
     async def _drain(self) -> None:
         try:
-            while self._jobs:
-                group = [self._jobs.popleft() for _ in range(min(len(self._jobs), _GROUP))]
-                try:
-                    await self._run(self._script_of(group))
-                except BaseException as error:
-                    known = isinstance(error, StorageError)
-                    failure = error if known else StorageError("the write was interrupted; it may be stored")
-                    for job in group:
-                        if not job.is_done and job.op.session.parked is None:
-                            job.settle(error=failure)
-                    if not isinstance(error, Exception):
-                        raise
+            while self._waiting:
+                with self._lock:
+                    self._sent = [self._waiting.popleft() for _ in range(min(len(self._waiting), _GROUP))]
+                await self._carry(self._sent)
+                self._sent = []
+        except BaseException:  # the loop is being closed
+            self._rescue(*self.take(lambda _: True))
+            raise
         finally:
+            self._sent = []
             self._task = None

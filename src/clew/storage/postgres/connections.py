@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from clew.errors import StorageError
 from clew.storage.postgres.wire import Wire
@@ -24,6 +25,7 @@ _CONNECTION_DEFAULTS: dict[str, Any] = {  # a server that is gone is noticed wit
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
+_NOW = 0.0005  # seconds: a pool that is asked for less does not even look
 _RECONNECT_SECONDS = 2.0  # after which a pool's own patience ends; the caller's decides
 
 
@@ -35,6 +37,10 @@ class Source(Protocol):
 
     def take(self, seconds: float) -> Wire:
         """A connection; raises psycopg's errors if there is none within `seconds`."""
+        ...
+
+    def take_now(self) -> Wire | None:
+        """A connection, if one is free."""
         ...
 
     def give_back(self, wire: Wire) -> None:
@@ -62,6 +68,12 @@ class PoolSource:
             self._pool.putconn(connection)
             raise psycopg.OperationalError("the pool gave a connection whose transaction is open")
         return Wire(connection, prepare=self._prepare)
+
+    def take_now(self) -> Wire | None:
+        try:
+            return self.take(_NOW)
+        except PoolTimeout:
+            return None
 
     def give_back(self, wire: Wire) -> None:
         if not wire.is_idle:
@@ -100,6 +112,12 @@ class ConnectionSource:
     def take(self, seconds: float) -> Wire:
         if not self._lock.acquire(timeout=max(seconds, 0.0)):
             raise psycopg.OperationalError("the connection stayed in use")
+        return self._taken()
+
+    def take_now(self) -> Wire | None:
+        return self._taken() if self._lock.acquire(blocking=False) else None
+
+    def _taken(self) -> Wire:
         try:
             if self._connection.closed:
                 raise StorageError(
@@ -131,7 +149,6 @@ class ConnectionSource:
 def open_pool(conninfo: str, *, min_size: int, max_size: int, settings: dict[str, str], is_direct: bool) -> PoolSource:
     """A pool of the saver's own. `settings` hold for every connection if the server is reached directly (`is_direct`);
     behind a proxy a session's settings could be another client's."""
-    from psycopg_pool import ConnectionPool  # late: only who opens a pool needs it
 
     def configure(connection: psycopg.Connection[Any]) -> None:
         if is_direct:

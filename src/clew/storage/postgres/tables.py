@@ -169,7 +169,7 @@ class PostgresTables:
                 batch, children = [], set()
                 if _is_over(job) or self._is_parked(job):
                     continue
-            if intent is None or call_of(intent) is None:
+            if job.is_lost or intent is None or call_of(intent) is None:
                 if batch:
                     yield _sorted(batch)
                     batch, children = [], set()
@@ -194,10 +194,10 @@ class PostgresTables:
         try:
             rows = yield from self._flush(calls, jobs[0].op.tenant, jobs)
         except psycopg.Error as error:
-            is_lost = fault_of(error) is Fault.RECONNECT
             for job in jobs:
+                job.is_lost = job.is_lost or fault_of(error) is Fault.RECONNECT
                 if not _is_over(job):
-                    yield from self._alone(job, park, is_lost=is_lost)
+                    yield from self._alone(job, park)
             return
         for job, found in zip(jobs, rows, strict=True):
             if found:
@@ -205,16 +205,16 @@ class PostgresTables:
             elif not _is_over(job):
                 yield from self._fenced(job)
 
-    def _alone(self, job: Job, park: Callable[[LogSession], None] | None, *, is_lost: bool = False) -> Script[None]:
-        """Run one write with all patience there is. `is_lost`: it may have been done already."""
+    def _alone(self, job: Job, park: Callable[[LogSession], None] | None) -> Script[None]:
+        """Run one write with all patience there is."""
         began, tried = time.monotonic(), 0
         while True:
             try:
-                yield from self._attempt(job, is_lost=is_lost)
+                yield from self._attempt(job)
                 return
             except psycopg.Error as error:
                 fault = fault_of(error)
-                is_lost = is_lost or fault is Fault.RECONNECT
+                job.is_lost = job.is_lost or fault is Fault.RECONNECT
                 if fault is Fault.LOCKED and park is not None:
                     with self._parking:
                         job.op.session.parked = deque([job])
@@ -231,7 +231,7 @@ class PostgresTables:
             tried += 1
             yield Pause(seconds)
 
-    def _attempt(self, job: Job, *, is_lost: bool) -> Script[None]:
+    def _attempt(self, job: Job) -> Script[None]:
         op = job.op
         call = None if op.intent is None else call_of(op.intent)
         if call is None:
@@ -244,7 +244,7 @@ class PostgresTables:
             _settle(job, None, None)
             return
         assert op.intent is not None, "it has a statement"
-        lookup = lookup_of(op.intent) if is_lost else None
+        lookup = lookup_of(op.intent) if job.is_lost else None
         if lookup is not None and (yield from self._flush([self.texts.qualified(lookup)], op.tenant))[0]:
             _settle(job, None, None)  # the answer was lost, not the write
             return
