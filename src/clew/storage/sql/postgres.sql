@@ -216,3 +216,84 @@ select head.thread, count(*) filter (where head.ns = ''), count(*), count(distin
  where head.tenant = $1
  group by head.thread
  order by max(step.created_at) desc, head.thread
+
+-- name: head_drop_thread
+delete from clew_head where tenant = $1 and thread = $2
+
+-- name: step_drop_span
+delete from clew_step where tenant = $1 and line = $2 and branch = $3 and seq between $4 and $5
+
+-- name: step_drop_thread
+delete from clew_step
+ where tenant = $1 and line in (select line from clew_head where tenant = $1 and thread = $2)
+
+-- name: step_keys
+select branch, seq, key_seq, checkpoint_id, run_id, created_at, length(body)
+  from clew_step
+ where tenant = $1 and line = $2 and (branch, seq) > ($3, $4)
+ order by branch, seq
+ limit $5
+
+-- name: step_page
+select branch, seq, key_seq, checkpoint_id, root_branch, root_seq, run_id, created_at, body
+  from clew_step
+ where tenant = $1 and line = $2 and (branch, seq) > ($3, $4)
+ order by branch, seq
+ limit $5
+
+-- name: step_branches
+select distinct branch from clew_step where tenant = $1 and line = $2
+
+-- name: chain_size
+select coalesce(sum(length(body)), 0)
+  from clew_step where tenant = $1 and line = $2 and branch = $3 and seq between $4 and $5
+
+-- name: fork_drop
+delete from clew_fork where tenant = $1 and line = $2 and branch = $3
+
+-- name: fork_drop_thread
+delete from clew_fork
+ where tenant = $1 and line in (select line from clew_head where tenant = $1 and thread = $2)
+
+-- name: pending_drop_span
+delete from clew_pending where tenant = $1 and line = $2 and branch = $3 and seq between $4 and $5
+
+-- name: pending_drop_thread
+delete from clew_pending
+ where tenant = $1 and line in (select line from clew_head where tenant = $1 and thread = $2)
+
+-- name: spill_sizes
+select hash, length(body) from clew_spill where tenant = $1 and thread = $2
+
+-- name: now
+select (extract(epoch from clock_timestamp()) * 1000000)::bigint
+
+-- name: thread_count
+select count(distinct thread) from clew_head where tenant = $1
+
+-- name: thread_page
+select distinct thread from clew_head where tenant = $1 and thread > $2 order by thread limit $3
+
+-- name: thread_touched
+select max(updated_at) from clew_head where tenant = $1 and thread = $2
+
+-- name: line_usage
+select head.thread, head.line, head.ns, head.updated_at,
+       count(step.seq), coalesce(sum(length(step.body)), 0), min(step.created_at), max(step.created_at)
+  from clew_head as head
+  left join clew_step as step on step.tenant = head.tenant and step.line = head.line
+ where head.tenant = $1 and head.thread between $2 and $3
+ group by head.thread, head.line, head.ns, head.updated_at
+ order by head.thread, head.line
+
+-- name: step_doomed
+select count(*), coalesce(sum(length(body)), 0)
+  from clew_step
+ where tenant = $1 and line = $2 and checkpoint_id <> $3 and (checkpoint_id < $4 or created_at < $5)
+
+-- name: step_oldest_kept
+select checkpoint_id
+  from clew_step
+ where tenant = $1 and line = $2 and (checkpoint_id = $3 or (checkpoint_id >= $4 and created_at >= $5))
+ order by checkpoint_id
+ limit 1
