@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
 
 from clew.checkpoint.memory import InMemorySaver
 from clew.checkpoint.sqlite import SqliteSaver
@@ -64,3 +70,32 @@ class TestSqliteSaverInMemory(SaverConformance):
 
     def open(self) -> Any:
         return SqliteSaver.from_conn_string(":memory:")
+
+
+_schemas = itertools.count(1)
+
+
+class TestPostgresSaver(SaverConformance):
+    @pytest.fixture(autouse=True)
+    def schema_of_the_check(self, server: str) -> Iterator[None]:
+        self.server, self.schema = server, f"kit_{os.getpid()}_{next(_schemas)}"
+        yield
+        self.teardown_method()
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute("set client_min_messages = warning")
+            connection.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(self.schema)))
+
+    def opener(self) -> Opener:
+        opener = "clew.checkpoint.postgres:PostgresSaver.from_conn_string"
+        return Opener(opener, self.server, schema=self.schema, max_size=4)
+
+    def stored_bytes(self) -> int:
+        """The tables with their indexes, values kept out of line included."""
+        with psycopg.connect(self.server) as connection:
+            found = connection.execute(
+                "select sum(pg_total_relation_size(c.oid)) from pg_class as c join pg_namespace as n"
+                " on n.oid = c.relnamespace where n.nspname = %s and c.relkind = 'r'",
+                [self.schema],
+            ).fetchone()
+        assert found is not None
+        return int(found[0])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clew.protocols import HistoryQuery, Saved, Step, TaskWrites
+from clew.testing._kit import ConformanceError
 
 TASK = "0f0e0d0c-0b0a-4908-8706-050403020100"
 
@@ -72,7 +73,7 @@ def found(saver: Any, thread: str, ns: str = "", at: str | None = None) -> Saved
     """A checkpoint that must be there, read by a session of its own."""
     saved = load(saver, thread, ns, at)
     if saved is None:
-        raise AssertionError(f"thread {thread!r} has no checkpoint in namespace {ns!r}")
+        raise ConformanceError(f"thread {thread!r} has no checkpoint in namespace {ns!r}")
     return saved
 
 

@@ -265,7 +265,8 @@ class StoreConformance(Conformance):
         with self.open() as store:
             store.put(("a",), "k", dict(STANDARD))
         with self.open() as store:
-            holds(is_same(store.get(("a",), "k").value, STANDARD), "the value that was put before it was closed")
+            item = store.get(("a",), "k")
+            holds(item is not None and is_same(item.value, STANDARD), "the value that was put before it was closed")
 
     @needs("is_durable")
     def test_puts_that_returned_survive_a_kill(self) -> None:

@@ -158,7 +158,7 @@ class FenceChecks(Conformance):
 
         together(work, callers)
         for number in range(callers):
-            states = [saved.values["n"] for saved in history(saver, f"t{number}")][::-1]
+            states = [saved.values.get("n") for saved in history(saver, f"t{number}")][::-1]
             expected = list(range(10)) if number % 4 == 1 else [*range(10), 9]
             equal(states, expected, f"every step of thread t{number}, whatever its neighbours met")
 

@@ -124,8 +124,8 @@ class LastingChecks(Conformance):
     def test_a_commit_writes_what_changed(self) -> None:
         with self.open() as saver:
             run = Run(saver, "t")
-            large: dict[str, Any] = {f"{n:05}": [n, f"{n * 7919 % 100_003:06} " + _TEXT[n % 90 :]] for n in range(6000)}
-            pairs: list[Any] = [[n, n * n] for n in range(20_000)]
+            large: dict[str, Any] = {f"{n:05}": [n, f"{n * 7919 % 100_003:06} " + _TEXT[n % 90 :]] for n in range(3000)}
+            pairs: list[Any] = [[n, n * n] for n in range(10_000)]
             run.state = {"large": large, "list": pairs, "n": 0}
             run.commit(claim=True)
             before = self.stored_bytes()
