@@ -15,6 +15,7 @@ from clew.storage.postgres.wire import Call
 from clew.storage.query import Row
 from clew.store._rows import Found, encode_key, load_row
 from clew.store.base import GetOp, ListNamespacesOp, SearchItem, SearchOp
+from clew.store.base._filter import Predicate
 from clew.store.base._namespace import (
     Namespace,
     decode_namespace,
@@ -115,20 +116,22 @@ class Reads:
         """The window of a search, the closest first; an item is as close as the closest of its vectors."""
         assert self.vectors is not None
         assert search.query is not None
-        op, accepts = search.op, search.accepts
-        condition = narrowed(op.filter) if accepts is not None else _NOTHING
-        sql, vector = self.vectors.search(_numbered(condition, 7)), self.queries[search.query]
+        op, vector, metric = search.op, self.queries[search.query], self.vectors.index.metric
+        condition = narrowed(op.filter) if search.accepts is not None else _NOTHING
         low, high = namespace_range(op.namespace_prefix)
         wanted = min(op.offset + op.limit, _MOST)
         size = min(2 * wanted + 1, _MOST)
-        while True:
-            rows = yield Call(sql, (self.tenant, self.now, low, high, size, vector, *condition.params))
-            found = ((load_row(row), row[6]) for row in _closest(rows))
-            accepted = list(islice((pair for pair in found if accepts is None or accepts(pair[0].value)), wanted))
-            if len(accepted) >= wanted or len(rows) < size:
-                metric = self.vectors.index.metric
-                return [(row, _score(distance, metric)) for row, distance in accepted[op.offset :]]
+        sql = self.vectors.nearest(_numbered(condition, 7))
+        rows = yield Call(sql, (self.tenant, self.now, low, high, size, vector, *condition.params))
+        accepted = _accepted([row for row in rows if row[0] is not None], search.accepts, metric, wanted)
+        is_whole = rows[0][7] < size and rows[0][7] == sum(row[6] is not None for row in rows)
+        while len(accepted) < wanted and not is_whole:
             size = min(size * _PAGE_GROWTH, _MOST)
+            sql = self.vectors.search(_numbered(condition, 7))
+            rows = yield Call(sql, (self.tenant, self.now, low, high, size, vector, *condition.params))
+            accepted = _accepted(rows, search.accepts, metric, wanted)
+            is_whole = len(rows) < size
+        return accepted[op.offset :]
 
     def _list(self, op: ListNamespacesOp, positions: list[int], results: Results) -> Read[None]:
         conditions = op.match_conditions or ()
@@ -146,6 +149,14 @@ class Reads:
     def _note(self, found: Found, *, refreshes: bool) -> None:
         if refreshes and found.ttl is not None:
             self.to_refresh[found.ns, found.encoded_key] = None
+
+
+def _accepted(
+    rows: list[Row], accepts: Predicate | None, metric: Metric, wanted: int
+) -> list[tuple[Found, float | None]]:
+    """The first items of rows that a filter accepts, the closest first."""
+    found = ((load_row(row), _score(row[6], metric)) for row in _closest(rows))
+    return list(islice((pair for pair in found if accepts is None or accepts(pair[0].value)), wanted))
 
 
 def _closest(rows: list[Row]) -> list[Row]:

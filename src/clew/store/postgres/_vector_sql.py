@@ -9,6 +9,7 @@ from clew.storage.postgres.wire import Call
 from clew.store.postgres._config import VectorIndex
 from clew.store.postgres._sql import COLUMNS, OPCLASSES, OPERATORS, Statements
 
+_FEWEST_CANDIDATES = 40  # the server's default
 _MOST_CANDIDATES = 1000  # that pgvector keeps in mind for one scan of a graph
 
 
@@ -55,34 +56,63 @@ class VectorStatements:
                 as put (ns, key, field, version, vector)
         """)
 
+    def nearest(self, condition: str) -> str:
+        """tenant, now, low, high, limit, vector, and the parameters of `condition`.
+
+        The closest vectors first, found by the index where there is one and the server thinks it pays. A vector whose
+        item does not meet the condition gives a row too, without the item; the last column says how many vectors there
+        are, counted up to the limit, and is there even if no vector is.
+        """
+        return self.statements.text(f"""
+            select {COLUMNS}, near.distance, vectors.count
+            from (select count(*) from (select from {{vector}} as v where {self._place} limit $5::bigint) as first)
+                as vectors
+            left join (
+                select v.ns, v.key, v.version, {self._distance} as distance
+                from {{vector}} as v
+                where {self._place}
+                order by {self._distance}
+                limit $5::bigint
+            ) as near on true
+            left join {{item}} as i on i.tenant = $1::text and i.ns = near.ns and i.key = near.key
+                and i.version = near.version {{alive}} and {condition} {self.statements.uses_now()}
+            order by near.distance, near.ns, near.key
+        """)
+
     def search(self, condition: str) -> str:
         """tenant, now, low, high, limit, vector, and the parameters of `condition`.
 
-        The order is by the operator on the indexed expression, so that an index can give it.
+        The closest vectors of the items that meet the condition, all of which are looked at: no index can give the
+        order of a sum.
         """
-        operator = f"operator({self.extension}.{OPERATORS[self.index.metric]})"
-        distance = f"(v.{self._indexed}) {operator} $6::text::{self._type}({self.index.dims})"
         return self.statements.text(f"""
-            select {COLUMNS}, {distance}
+            select {COLUMNS}, {self._distance}
             from {{vector}} as v
             join {{item}} as i on i.tenant = v.tenant and i.ns = v.ns and i.key = v.key and i.version = v.version
-            where v.tenant = $1::text and v.ns >= $3::bytea and v.ns < $4::bytea and v.dims = {self.index.dims}
-                {{alive}} and {condition} {self.statements.uses_now()}
-            order by {distance}, v.ns, v.key
+            where {self._place} {{alive}} and {condition} {self.statements.uses_now()}
+            order by ({self._distance}) + 0.0, v.ns, v.key
             limit $5::bigint
         """)
 
+    @property
+    def _place(self) -> str:
+        return f"v.tenant = $1::text and v.ns >= $3::bytea and v.ns < $4::bytea and v.dims = {self.index.dims}"
+
+    @property
+    def _distance(self) -> str:
+        operator = f"operator({self.extension}.{OPERATORS[self.index.metric]})"
+        return f"(v.{self._indexed}) {operator} $6::text::{self._type}({self.index.dims})"
+
     def settings(self, count: int) -> list[Call]:
-        """What is set for the transaction of a search for `count` vectors."""
-        if not self.scans_on or self.index.kind == "flat":
-            return []
-        if self.index.kind == "ivfflat":
-            return [Call("select set_config('ivfflat.iterative_scan', 'relaxed_order', true)")]
-        candidates = str(max(40, min(count, _MOST_CANDIDATES)))
-        return [
-            Call(
-                "select set_config('hnsw.iterative_scan', 'strict_order', true),"
-                " set_config('hnsw.ef_search', $1::text, true)",
-                (candidates,),
-            )
-        ]
+        """What is set for the transaction of a search for `count` vectors.
+
+        A plan that is made once for all searches cannot know how many vectors there are in a namespace.
+        """
+        told = [("plan_cache_mode", "force_custom_plan")]
+        if self.scans_on and self.index.kind == "ivfflat":
+            told.append(("ivfflat.iterative_scan", "relaxed_order"))
+        elif self.scans_on and self.index.kind == "hnsw":
+            candidates = str(max(_FEWEST_CANDIDATES, min(count, _MOST_CANDIDATES)))
+            told += [("hnsw.iterative_scan", "strict_order"), ("hnsw.ef_search", candidates)]
+        parts = ", ".join(f"set_config('{name}', ${place}::text, true)" for place, (name, _) in enumerate(told, 1))
+        return [Call(f"select {parts}", tuple(value for _, value in told))]
