@@ -25,6 +25,7 @@ from clew.storage.writer import Job
 Synchronous = Literal["FULL", "NORMAL"]
 
 _WORTH_FREEING = 64  # pages
+_PORTION = 512  # pages that are given back in one transaction
 _SCHEMA_TABLE = "create table if not exists clew_migration (number integer primary key, name text not null)"
 
 
@@ -54,6 +55,7 @@ class SqliteTables:
         self._reader: sqlite3.Connection | None = None
         self._process = os.getpid()
         self._is_closed = False
+        self._is_log_long = False  # the write-ahead log could not be cut short after maintenance
 
     # Running rules
 
@@ -118,25 +120,42 @@ class SqliteTables:
             self.close()
 
     def after_maintenance(self) -> None:
-        """Give the space that was freed back to the file system, if it is worth it and nobody is in the way."""
+        """Give the space that was freed back to the file system, if it is worth it and nobody is in the way.
+
+        In portions, between which others write: the file's end is moved into its holes a few pages at a time.
+        """
+        free = self._free_pages()
+        if free < _WORTH_FREEING and not self._is_log_long:
+            return
+        while free:
+            begun = time.monotonic()
+            self._give_back(f"pragma incremental_vacuum({_PORTION})")
+            left = self._free_pages()
+            if left >= free:  # somebody is in the way; or another program made the file, which keeps its pages then
+                break
+            free = left
+            time.sleep(min(time.monotonic() - begun, 0.1))
+        if not self.is_shared:
+            given = self._give_back("pragma wal_checkpoint(truncate)")
+            self._is_log_long = not given or given[0][0] != 0  # somebody reads: the next time will do
+
+    def _free_pages(self) -> int:
+        with self._lock, self._typed_errors():
+            return self._writing().execute("pragma freelist_count").fetchone()[0]
+
+    def _give_back(self, statement: str) -> list[Row]:
+        """Run a statement that makes a file smaller; gives nothing if somebody else uses the file."""
         with self._lock, self._typed_errors():
             connection = self._writing()
-            if connection.execute("pragma freelist_count").fetchone()[0] < _WORTH_FREEING:
-                return
             connection.execute("pragma busy_timeout = 100")
             try:
-                self._give_back(connection)
+                return connection.execute(statement).fetchall()  # to its end: each page that is freed is a row
+            except sqlite3.OperationalError as error:
+                if not error.sqlite_errorname.startswith("SQLITE_BUSY"):
+                    raise
+                return []
             finally:
                 connection.execute(f"pragma busy_timeout = {int(self._busy_timeout * 1000)}")
-
-    def _give_back(self, connection: sqlite3.Connection) -> None:
-        try:
-            connection.executescript("pragma incremental_vacuum")  # execute() would free one page and stop
-            if not self.is_shared:
-                connection.execute("pragma wal_checkpoint(truncate)").fetchall()
-        except sqlite3.OperationalError as error:
-            if not error.sqlite_errorname.startswith("SQLITE_BUSY"):  # the next time will do
-                raise
 
     # One transaction
 
