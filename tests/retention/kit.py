@@ -36,12 +36,12 @@ def ask(saver: Any, name: str, *params: Any) -> list[Row]:
 
 
 def threads(saver: Any) -> list[str]:
-    return [thread for (thread,) in ask(saver, "thread_names", "")]
+    return [thread for (thread,) in ask(saver, "thread_names", saver.tenant)]
 
 
 def lines(saver: Any, thread: str) -> dict[str, int]:
     """The namespaces of a thread, by name."""
-    return {ns: line for line, ns, *_ in ask(saver, "head_list", "", thread)}
+    return {ns: line for line, ns, *_ in ask(saver, "head_list", saver.tenant, thread)}
 
 
 def stored(saver: Any) -> list[Stored]:
@@ -49,18 +49,18 @@ def stored(saver: Any) -> list[Stored]:
     found: list[Stored] = []
     for thread in threads(saver):
         for ns, line in lines(saver, thread).items():
-            for row in map(StepRow._make, ask(saver, "step_page", "", line, *FIRST, 100_000)):
+            for row in map(StepRow._make, ask(saver, "step_page", saver.tenant, line, *FIRST, 100_000)):
                 spills = frozenset(upkeep.step_spills(saver.place(thread, ns), row))
                 found.append(Stored(thread, ns, id_text(row.checkpoint_id), row.created_at, len(row.body), spills))
     return found
 
 
 def spill_sizes(saver: Any, thread: str) -> dict[bytes, int]:
-    return dict(ask(saver, "spill_sizes", "", thread))  # type: ignore[arg-type] - rows of two
+    return dict(ask(saver, "spill_sizes", saver.tenant, thread))  # type: ignore[arg-type] - rows of two
 
 
 def pending(saver: Any, thread: str, ns: str = "") -> list[Row]:
-    return ask(saver, "pending_list", "", lines(saver, thread)[ns])
+    return ask(saver, "pending_list", saver.tenant, lines(saver, thread)[ns])
 
 
 def fill(saver: Any, thread: str, count: int, ns: str = "", *, session: Any = None, size: int = 0) -> Run:
@@ -75,4 +75,4 @@ def fill(saver: Any, thread: str, count: int, ns: str = "", *, session: Any = No
 
 def lengths(saver: Any, thread: str) -> dict[str, int]:
     """How many checkpoints each namespace of a thread has."""
-    return {ns: len(ask(saver, "step_rows", "", line)) for ns, line in lines(saver, thread).items()}
+    return {ns: len(ask(saver, "step_rows", saver.tenant, line)) for ns, line in lines(saver, thread).items()}

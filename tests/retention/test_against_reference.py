@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from clew.ids import id_text
 from clew.retention import Retention
 from clew.storage import records, upkeep
-from tests.retention.conftest import BACKENDS, opened
+from tests.retention.conftest import Opened
 from tests.retention.kit import Stored, ask, lines, spill_sizes, stored, threads
 from tests.storage.kit import Run, history, write
 
@@ -105,23 +105,22 @@ def check_nothing_is_left_over(saver: Any, pruned: set[str]) -> None:
     for thread in pruned & set(threads(saver)):
         referred = {hash for row in stored(saver) if row.thread == thread for hash in row.spills}
         for ns, line in lines(saver, thread).items():
-            rows = ask(saver, "step_rows", "", line)
+            rows = ask(saver, "step_rows", saver.tenant, line)
             positions = {row[:2] for row in rows}
-            for waiting in ask(saver, "pending_list", "", line):
+            for waiting in ask(saver, "pending_list", saver.tenant, line):
                 assert waiting[:2] in positions or waiting[1] == 0
                 referred.update(upkeep.task_spills(saver.place(thread, ns), waiting))
-            origins = {branch for branch, *_ in ask(saver, "fork_list", "", line)}
-            parents = {parent for _, parent, _ in ask(saver, "fork_list", "", line)}
+            origins = {branch for branch, *_ in ask(saver, "fork_list", saver.tenant, line)}
+            parents = {parent for _, parent, _ in ask(saver, "fork_list", saver.tenant, line)}
             assert origins <= {branch for branch, _ in positions} | parents
         assert referred == set(spill_sizes(saver, thread))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_stays_is_what_the_policy_says(backend: str, seed: int) -> None:
+def test_what_stays_is_what_the_policy_says(opened: Opened, seed: int) -> None:
     rnd = random.Random(seed)
-    with tempfile.TemporaryDirectory() as folder, opened(backend, Path(folder), **SETTINGS) as saver:
+    with tempfile.TemporaryDirectory() as folder, opened(Path(folder), **SETTINGS) as saver:
         for thread in "abc"[: rnd.randrange(1, 4)]:
             grow(saver, thread, rnd)
         rows, before, chosen = stored(saver), values(saver), policy(saver, rnd)

@@ -1,8 +1,10 @@
 """What a thread no longer needs: large leaves that nothing refers to, writes that wait for nothing, forks of nothing.
 
 A thread of any length is looked through a page at a time before the transaction that drops; that one only reads what
-has changed since. Steps are never written into the middle of a branch, except by a caller that replaces a checkpoint,
-who raises the namespace's top branch: what was seen of it is then seen anew.
+has changed since.
+
+Invariant: who rewrites steps in the middle of a branch so that they refer to other leaves (a checkpoint that is
+replaced, another key) raises the namespace's top branch, and what was seen of it is seen anew.
 """
 
 from __future__ import annotations

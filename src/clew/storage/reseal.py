@@ -136,7 +136,8 @@ class Rekeying:
         """Rewrite the steps of one part that need it; gives their number."""
         line, ns, span = part
         place, spills, changed = self._root.at(ns), _Spills(self._root, self._root), 0
-        if not (yield from self._is_there(line)):
+        top = yield from self._top_branch(line)
+        if top is None:
             return 0
         for row in (yield from log.read_chain(place, line, *span)):
             if not self._is_due(row.body):
@@ -145,6 +146,8 @@ class Rekeying:
             if sealed is not row:
                 yield Query("step_rewrite", (row.key_seq, sealed.body, place.tenant, line, *row.position))
                 changed += 1
+        if changed:  # what retention has seen of the namespace's leaves does not hold any more: see `leftovers`
+            yield Query("head_branch", (top + 1, place.tenant, line))
         return changed
 
     def pending(self) -> Steps[int]:
@@ -166,10 +169,10 @@ class Rekeying:
         """Whether a row has to be opened: it is under another key, or may name a leaf that is."""
         return self._renames or not self._keys.is_current(body)
 
-    def _is_there(self, line: int) -> Steps[bool]:
-        """Whether the namespace exists still; locks the thread's heads where a backend locks rows."""
+    def _top_branch(self, line: int) -> Steps[int | None]:
+        """The namespace's top branch, None if it is gone; locks the thread's heads where a backend locks rows."""
         rows = yield Query("head_list", (self._root.tenant, self._root.thread))
-        return any(found == line for found, *_ in rows)
+        return next((top for found, *_, top in rows if found == line), None)
 
 
 def _spans(rows: Iterable[tuple[Any, ...]]) -> Generator[Span]:
