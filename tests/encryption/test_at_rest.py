@@ -110,9 +110,9 @@ def test_the_same_state_never_looks_the_same(backend: Backend) -> None:
     saver = backend.saver(serde())
     for thread in ("a", "b"):
         run = Run(saver, thread)
-        for _ in range(3):
+        for turn in range(3):
             run.state["n"] = "the same"
-            run.commit(claim=run.count == 0)
+            run.commit(claim=turn == 0)
 
     chunks = [body[20:] for body in bodies(saver)]
     parts = {chunk[start : start + 8] for chunk in chunks for start in range(0, len(chunk) - 8, 8)}
