@@ -194,8 +194,14 @@ class Saver(Protocol):
     def submit(self, session: Session, op: Op[None]) -> None:
         """Queue a write of `session` behind its earlier ones and return at once.
 
+        Bounded by `is_behind`: a caller on an event loop that is told so waits for the write instead.
+
         If it fails, every later `run`, `arun`, `submit`, `flush` or `aflush` of the session raises that error.
         """
+        ...
+
+    def is_behind(self, session: Session) -> bool:
+        """Whether so much waits to be written that a run should not get further ahead of it."""
         ...
 
     def flush(self, session: Session) -> None:

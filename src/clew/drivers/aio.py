@@ -243,7 +243,7 @@ class AsyncDriver:
 
     def _save(self, plan: Plan) -> Any:
         if plan.op is not None:
-            if plan.waits:
+            if plan.waits or self.scope.saver.is_behind(self.scope.session):
                 return _Pending(self._save_and_wait(plan))
             self.scope.saver.submit(self.scope.session, plan.op)
         return plan.reply

@@ -110,6 +110,10 @@ class LogSaver:
             codec = self._codecs[types] = Codec(self.types.extended(types) if types else self.types)
         return codec
 
+    def is_behind(self, session: LogSession) -> bool:
+        """Whether so much waits to be written that a run should not get further ahead of it."""
+        return False
+
     def wants_keyframe(self, state: State | Recent, seq: int) -> bool:
         """Whether the step at `seq`, the one after `state`, should be written in full."""
         if seq - state.key_seq >= self._keyframe_chain:

@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 _Load = tuple[LogOp[Any], "asyncio.Future[Any]"]
 _LANES = 2
+_QUEUE_BYTES = 16 * 1024 * 1024  # from then on runs wait for their writes
 _PATIENCE = 0.5  # seconds that a blocking caller gives a loop, which may itself be waiting for the caller
 
 
@@ -37,6 +38,7 @@ class Home:
         self._preparing: asyncio.Lock | None = None
         self._lanes = [Lane(self._carry, self._rescue) for _ in range(_LANES)]
         self._loads: Lane[_Load] = Lane(self._carry_loads, self._give_up)
+        self._bytes = 0  # of writes that nobody waits for
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed: dict[int, asyncio.Event] = {}
 
@@ -74,12 +76,19 @@ class Home:
         """Queue a write."""
 
         def settle(job: Job) -> None:
+            self._bytes -= job.op.size
             if job.error is None:
                 finished(job.op, job.result)
             self._settled(job)
 
         op.session.submitted += 1
+        self._bytes += op.size
         self._lane(op.session).post(Job(op, settle))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more bytes wait than should."""
+        return self._bytes > _QUEUE_BYTES
 
     async def settled(self, session: LogSession) -> None:
         """Wait until every write that `session` queued so far is done."""

@@ -184,6 +184,10 @@ class PostgresSaver(CheckpointSaver):
         session.submitted += 1
         self.post(Job(op, _settle_submitted))
 
+    def is_behind(self, session: LogSession) -> bool:
+        """Whether so much waits on the session's event loop that its run should not get further ahead of it."""
+        return session.home is not None and session.home.is_behind
+
     def post(self, job: Job, *, hurry: bool = False) -> None:
         """Have a write carried out by the saver's threads."""
         session, on_done = job.op.session, job.on_done
