@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clew.errors import StorageError
@@ -66,7 +68,7 @@ class Home:
 
         def settle(job: Job) -> None:
             self._settled(job)
-            _give(loop, future, job)
+            _call(loop, partial(_set, future, job))
 
         op.session.submitted += 1  # so that who stops waiting for it can still wait for it by a flush
         self._lane(op.session).post(Job(op, settle))
@@ -97,7 +99,8 @@ class Home:
             try:
                 await changed.wait()
             finally:
-                self._changed.pop(id(session), None)
+                if self._changed.get(id(session)) is changed:  # not one that somebody else waits for by now
+                    del self._changed[id(session)]
 
     async def drained(self) -> None:
         """Wait until nothing is queued."""
@@ -133,34 +136,43 @@ class Home:
         job.op.session.settled += 1
         changed = self._changed.get(id(job.op.session))
         if changed is not None:
-            changed.set()
+            _call(self._loop, changed.set)
 
     async def _carry(self, jobs: list[Job]) -> None:
         try:
             await self._make_ready()
             await self._run(self._saver.tables.group(jobs, self._park))
         except Exception as error:
-            self._fail(jobs, error)
+            self._saver.tables.fail(jobs, error)
 
     def _rescue(self, sent: list[Job], waiting: list[Job]) -> None:
         """The loop is ending: what was sent may be stored, or not."""
-        left = [job for job in (*sent, *waiting) if not job.is_done and job.op.session.parked is None]
+        left = [job for job in (*sent, *waiting) if not job.is_done]
         if not self._can_rescue:
-            self._fail(left, StorageError("the event loop was closed before the write was done; it may be stored"))
+            self._saver.tables.fail(left, _closed())
             return
         for job in left:
             job.is_lost = True
             self._saver.post(job, hurry=True)
 
-    def _fail(self, jobs: list[Job], error: Exception) -> None:
-        known = isinstance(error, StorageError)
-        for job in jobs:
-            if not job.is_done and job.op.session.parked is None:
-                job.settle(error=error if known else StorageError("the write was interrupted; it may be stored"))
-
     def _park(self, session: LogSession) -> None:
         """Go on with a session apart from the others: somebody else holds its thread's lock."""
-        task = asyncio.get_running_loop().create_task(self._run(self._saver.tables.parked(session)))
+        tables = self._saver.tables
+
+        async def carry() -> None:
+            try:
+                await self._run(tables.parked(session))
+            except Exception as error:
+                tables.unpark(session, error)
+            except BaseException:  # the loop is being closed
+                if self._can_rescue:
+                    tables.lose(session)
+                    self._saver.park(session)
+                else:
+                    tables.unpark(session, _closed())
+                raise
+
+        task = asyncio.get_running_loop().create_task(carry())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -194,17 +206,21 @@ class Home:
         return await run(script, self._source, patience=saver.pool_timeout, timeout=saver.settings.answer_timeout)
 
 
-def _give(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Job], job: Job) -> None:
-    """Give a result to a coroutine of `loop`, from whichever thread."""
+def _closed() -> StorageError:
+    return StorageError("the event loop was closed before the write was done; it may be stored")
+
+
+def _call(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
+    """Call something that belongs to `loop`, from whichever thread."""
     try:
         is_here = asyncio.get_running_loop() is loop
     except RuntimeError:
         is_here = False
-    if not is_here:
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
-            loop.call_soon_threadsafe(_set, future, job)
+    if is_here:
+        act()
     else:
-        _set(future, job)
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
+            loop.call_soon_threadsafe(act)
 
 
 def _set(future: asyncio.Future[Job], job: Job) -> None:

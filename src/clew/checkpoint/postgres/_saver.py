@@ -222,9 +222,11 @@ class PostgresSaver(CheckpointSaver):
         Does nothing on a clone (`with_tenant`, `with_allowlist`): the storage is its original's."""
         if self.original is not None:
             return
+        self.state.is_closed = True
         for lane in self._lanes:
             lane.close(_CLOSE_SECONDS)
-        self.state.is_closed = True
+        for thread in list(self.state.parked):
+            thread.join(_CLOSE_SECONDS)
         self._link.close()
         _open_savers.discard(self)
 
@@ -306,22 +308,28 @@ class PostgresSaver(CheckpointSaver):
         """Run writes that travel together, and wake who waits for them."""
         try:
             self._make_ready()
-            self._run(self.tables.group(jobs, self._park))
+            self._run(self.tables.group(jobs, None if self.state.is_closed else self.park))
         except BaseException as error:
-            for job in jobs:
-                if not job.is_done and job.op.session.parked is None:
-                    known = isinstance(error, StorageError)
-                    job.settle(error=error if known else StorageError("the write was interrupted; it may be stored"))
+            self.tables.fail(jobs, error)
             if not isinstance(error, Exception):
                 raise
 
-    def _park(self, session: LogSession) -> None:
+    def park(self, session: LogSession) -> None:
         """Go on with a session on a thread of its own: somebody else holds its thread's lock."""
 
         def carry() -> None:
-            self._run(self.tables.parked(session))
+            try:
+                self._run(self.tables.parked(session))
+            except BaseException as error:
+                self.tables.unpark(session, error)
+                if not isinstance(error, Exception):
+                    raise
+            finally:
+                self.state.parked.discard(thread)
 
-        threading.Thread(target=carry, name="clew-parked", daemon=True).start()
+        thread = threading.Thread(target=carry, name="clew-parked", daemon=True)
+        self.state.parked.add(thread)
+        thread.start()
 
     def _read(self, op: LogOp[Any]) -> Any:
         self._make_ready()
@@ -363,6 +371,7 @@ class _State:
         self.is_ready = False
         self.is_closed = False
         self.process = os.getpid()
+        self.parked: set[threading.Thread] = set()  # each with a session that waits for somebody else's lock
 
 
 def _outcome(job: Job) -> Any:

@@ -108,7 +108,7 @@ async def run(script: Script[T], source: LoopSource, *, patience: float, timeout
                 if wire is None:
                     wire = await source.take(patience)
                 rows = await wait(wire, wire.exchange(effect.calls, effect.on_sent), timeout=timeout)
-            except psycopg.Error as error:
+            except Exception as error:
                 if wire is not None and wire.is_dead:
                     given, wire = wire, None
                     await source.give_back(given)

@@ -279,11 +279,14 @@ def _fork(branch: str, seq: str) -> str:
 
 
 def _save(line: str, place: str, ids: str, bodies: str, decides: str) -> str:
+    # A row of a later epoch belongs to a run that took the thread while this statement waited: it stays. (A copied
+    # thread begins its epochs anew, so the rows that came along have none.)
     return (
-        "insert into clew_pending (tenant, line, branch, seq, task_id, epoch, body) select $1::text,"
+        "insert into clew_pending as kept (tenant, line, branch, seq, task_id, epoch, body) select $1::text,"
         f" {line}, {place}, task.id, $3::bigint, task.body"
         f" from unnest({ids}::bytea[], {bodies}::bytea[]) as task (id, body) where exists (select 1 from {decides})"
         " on conflict (tenant, line, branch, seq, task_id) do update set epoch = excluded.epoch, body = excluded.body"
+        " where kept.epoch <= excluded.epoch"
     )
 
 

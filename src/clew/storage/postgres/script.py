@@ -1,7 +1,8 @@
 """What is to be sent, and what happens when it fails, apart from who waits: blocking or on an event loop.
 
-A script is a generator that yields `Flush`es and `Pause`s; an error of the server or the connection is thrown into it
-where it happened. A connection is held from one flush to the next, and given back by a pause or at the end.
+A script is a generator that yields `Flush`es and `Pause`s; an error (of the server or the connection, as psycopg's) is
+thrown into it where it happened. A connection is held from one flush to the next, and given back by a pause or at the
+end.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, TypeVar
-
-import psycopg
 
 from clew.storage.postgres.connections import Source
 from clew.storage.postgres.wire import Call, Wire, wait
@@ -54,7 +53,7 @@ def run(script: Script[T], source: Source, *, patience: float, timeout: float, w
                 if wire is None:
                     wire = source.take(patience)
                 rows = wait(wire, wire.exchange(effect.calls, effect.on_sent), timeout=timeout)
-            except psycopg.Error as error:
+            except Exception as error:
                 if wire is not None and wire.is_dead:
                     given, wire = wire, None
                     source.give_back(given)

@@ -125,16 +125,18 @@ class PostgresTables:
 
     # Writing
 
-    def group(self, jobs: Sequence[Job], park: Callable[[LogSession], None]) -> Script[None]:
+    def group(self, jobs: Sequence[Job], park: Callable[[LogSession], None] | None) -> Script[None]:
         """Run writes and settle them, as many as possible in one round trip and one transaction.
 
         `park` is called with a session whose thread somebody else holds: `parked` is to be run for it elsewhere.
+        Without it, the lock is waited for.
         """
+        outage = _Outage()
         for batch in self._batches(jobs):
             if len(batch) > 1:
-                yield from self._together(batch, park)
+                yield from self._together(batch, park, outage)
             else:
-                yield from self._alone(batch[0], park)
+                yield from self._alone(batch[0], park, outage)
 
     def parked(self, session: LogSession) -> Script[None]:
         """Run the writes of a session that wait for somebody else's lock."""
@@ -145,7 +147,32 @@ class PostgresTables:
                     return
                 job = session.parked[0]
             if not _is_over(job):
-                yield from self._alone(job, None)
+                yield from self._alone(job, None, _Outage())
+            with self._parking:
+                session.parked.popleft()
+
+    def fail(self, jobs: Sequence[Job], error: BaseException) -> None:
+        """Settle what a `group` that broke off has left, except for what waits in a parked session."""
+        for job in jobs:
+            if not job.is_done and not self._is_out(job):
+                job.settle(error=_broken_off(error))
+
+    def lose(self, session: LogSession) -> None:
+        """A `parked` was cut off: the write that it was at may be stored, or not."""
+        with self._parking:
+            for job in session.parked or ():
+                job.is_lost = True
+
+    def unpark(self, session: LogSession, error: BaseException) -> None:
+        """Settle what a `parked` that broke off has left."""
+        while True:
+            with self._parking:
+                if not session.parked:
+                    session.parked = None
+                    return
+                job = session.parked[0]
+            if not job.is_done:
+                job.settle(error=_broken_off(error))
             with self._parking:
                 session.parked.popleft()
 
@@ -160,44 +187,52 @@ class PostgresTables:
         tenant = None
         for job in jobs:
             session, intent = job.op.session, job.op.intent
-            if _is_over(job) or self._is_parked(job):
+            if self._is_out(job):
                 continue
-            if batch and (
-                intent is None or id(session) in children or (self.settings.row_security and job.op.tenant != tenant)
-            ):
+            is_apart = intent is None or id(session) in children
+            if batch and (is_apart or (self.settings.row_security and job.op.tenant != tenant)):
                 yield _sorted(batch)
                 batch, children = [], set()
-                if _is_over(job) or self._is_parked(job):
+                if self._is_out(job):
                     continue
             if job.is_lost or intent is None or call_of(intent) is None:
                 if batch:
                     yield _sorted(batch)
                     batch, children = [], set()
-                yield [job]
+                if not self._is_out(job):
+                    yield [job]
                 continue
             tenant = job.op.tenant
             batch.append(job)
-            if intent.cursor.ns:
+            # A claim that fails leaves another run's epoch, which may be the very number that this session expects.
+            if intent.cursor.ns or intent.claim is not None:
                 children.add(id(session))
         if batch:
             yield _sorted(batch)
 
-    def _is_parked(self, job: Job) -> bool:
-        with self._parking:
-            if job.op.session.parked is None:
-                return False
-            job.op.session.parked.append(job)
+    def _is_out(self, job: Job) -> bool:
+        """Whether a write is not for this group to make: it waits behind a parked one, its session has failed, or
+        somebody else has made it."""
+        if job.is_done:
             return True
+        with self._parking:
+            parked = job.op.session.parked
+            if parked is not None:
+                if job not in parked:
+                    parked.append(job)
+                return True
+        return _is_over(job)
 
-    def _together(self, jobs: list[Job], park: Callable[[LogSession], None] | None) -> Script[None]:
+    def _together(self, jobs: list[Job], park: Callable[[LogSession], None] | None, outage: _Outage) -> Script[None]:
         calls = [self.texts.qualified(_call(job)) for job in jobs]
         try:
             rows = yield from self._flush(calls, jobs[0].op.tenant, jobs)
-        except psycopg.Error as error:
+        except Exception as error:
+            is_lost = isinstance(error, psycopg.Error) and fault_of(error) is Fault.RECONNECT
             for job in jobs:
-                job.is_lost = job.is_lost or fault_of(error) is Fault.RECONNECT
-                if not _is_over(job):
-                    yield from self._alone(job, park)
+                job.is_lost = job.is_lost or is_lost
+                if not self._is_out(job):
+                    yield from self._alone(job, park, outage)
             return
         for job, found in zip(jobs, rows, strict=True):
             if found:
@@ -205,9 +240,12 @@ class PostgresTables:
             elif not _is_over(job):
                 yield from self._fenced(job)
 
-    def _alone(self, job: Job, park: Callable[[LogSession], None] | None) -> Script[None]:
+    def _alone(self, job: Job, park: Callable[[LogSession], None] | None, outage: _Outage) -> Script[None]:
         """Run one write with all patience there is."""
         began, tried = time.monotonic(), 0
+        if outage.error is not None:
+            _settle(job, None, outage.error)
+            return
         while True:
             try:
                 yield from self._attempt(job)
@@ -223,6 +261,8 @@ class PostgresTables:
                 try:
                     seconds = self._next_pause(error, tried, began)
                 except StorageError as final:
+                    if fault is Fault.RECONNECT:
+                        outage.error = final
                     _settle(job, None, final)
                     return
             except Exception as error:
@@ -284,9 +324,14 @@ class PostgresTables:
 
         if not any(_failpoints.is_set(f"{job.op.kind}.uncommitted") for job in jobs):
             return (yield Flush(calls, sent))
-        rows = yield Flush([_BEGIN, *calls])
-        for job in jobs:
-            _hit(job, "uncommitted")
+        try:
+            rows = yield Flush([_BEGIN, *calls])
+            for job in jobs:
+                _hit(job, "uncommitted")
+        except Exception as error:
+            if not isinstance(error, psycopg.Error) or fault_of(error) is not Fault.RECONNECT:
+                yield Flush([_ROLLBACK])
+            raise
         yield Flush([_COMMIT], sent)
         return rows[1:]
 
@@ -363,6 +408,13 @@ class PostgresTables:
         return 0.0 if fault is Fault.AGAIN and tried == 0 else pause(tried)
 
 
+class _Outage:
+    """Whether a group has found the server gone for longer than patience lasts: nobody else waits as long again."""
+
+    def __init__(self) -> None:
+        self.error: StorageError | None = None
+
+
 class _Load:
     """One load on its way through `PostgresTables.load`."""
 
@@ -420,6 +472,10 @@ def _call(job: Job) -> Call:
 def _sorted(jobs: list[Job]) -> list[Job]:
     """In the order in which every process takes locks; of one thread, as they came."""
     return sorted(jobs, key=lambda job: (job.op.tenant, job.op.session.thread_id))
+
+
+def _broken_off(error: BaseException) -> BaseException:
+    return error if isinstance(error, StorageError) else StorageError("the write was interrupted; it may be stored")
 
 
 def _is_over(job: Job) -> bool:

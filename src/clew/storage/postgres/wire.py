@@ -88,9 +88,10 @@ class Wire:
         """
         pgconn = self._pgconn
         is_over = False
+        encoded = [encode(call.params) for call in calls]  # first: what cannot be sent costs no connection
         try:
             pgconn.enter_pipeline_mode()
-            names = [self._send(call) for call in calls]
+            names = [self._send(call.sql, *params) for call, params in zip(calls, encoded, strict=True)]
             pgconn.pipeline_sync()
             while pgconn.flush():
                 yield READ | WRITE
@@ -107,17 +108,16 @@ class Wire:
             raise failed
         return rows
 
-    def _send(self, call: Call) -> bytes | None:
+    def _send(self, sql: str, values: list[bytes | None], formats: list[int]) -> bytes | None:
         """Queue one statement; gives the name that it is prepared under on the way, if it is."""
         pgconn, prepared = self._pgconn, self._prepared
-        values, formats = encode(call.params)
         if prepared is None:
-            pgconn.send_query_params(call.sql.encode(), values, param_formats=formats, result_format=1)
+            pgconn.send_query_params(sql.encode(), values, param_formats=formats, result_format=1)
             return None
-        name = prepared.name_of(call.sql)
+        name = prepared.name_of(sql)
         is_new = name not in prepared.names
         if is_new:
-            pgconn.send_prepare(name, call.sql.encode())
+            pgconn.send_prepare(name, sql.encode())
             prepared.names.add(name)
         pgconn.send_query_prepared(name, values, param_formats=formats, result_format=1)
         return name if is_new else None

@@ -191,7 +191,7 @@ delete from clew_pending where tenant = $1 and line = $2
 
 -- name: pending_copy
 insert into clew_pending (tenant, line, branch, seq, task_id, epoch, body)
-select tenant, $2::bigint, branch, seq, task_id, epoch, body from clew_pending where tenant = $1 and line = $3
+select tenant, $2::bigint, branch, seq, task_id, 0, body from clew_pending where tenant = $1 and line = $3
 
 -- name: spill_list
 select hash from clew_spill where tenant = $1 and thread = $2
