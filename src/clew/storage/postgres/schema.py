@@ -85,12 +85,14 @@ def _secure(texts: Texts) -> Script[None]:
     """Let each role see only the rows of the tenant that its transaction has named; the tables' owner, too."""
     for table in TABLES:
         name = texts.text(table)
+        there = "select 1 from pg_policy where polrelid = to_regclass($1::text) and polname = $2::name"
+        if (yield Flush([Call(there, (name, _POLICY))]))[0]:
+            continue  # making it anew would lock the table out
         rule = "tenant = current_setting('clew.tenant', true)"
         yield Flush(
             [
                 Call(f"alter table {name} enable row level security"),
                 Call(f"alter table {name} force row level security"),
-                Call(f"drop policy if exists {_POLICY} on {name}"),
                 Call(f"create policy {_POLICY} on {name} using ({rule}) with check ({rule})"),
             ]
         )
