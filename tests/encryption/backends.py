@@ -12,7 +12,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from clew.checkpoint.memory import InMemorySaver
+from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.serde.encrypted import EncryptedSerializer
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.serde.compress import encrypted_body, unpack
@@ -72,13 +75,48 @@ class Sqlite:
         self._savers.close()
 
 
-Backend = Memory | Sqlite
+class Postgres:
+    """One database, reached by connections of each saver's own."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._savers = contextlib.ExitStack()
+
+    def saver(self, serde: Any = None, **settings: Any) -> Any:
+        """A new saver on the same storage."""
+        opened = PostgresSaver.from_conn_string(self._conninfo, serde=serde, max_size=2, **settings)
+        return self._savers.enter_context(opened)
+
+    def dump(self) -> bytes:
+        """Every byte that is stored."""
+        found: list[bytes] = []
+        with psycopg.connect(self._conninfo) as connection:
+            tables = connection.execute("select oid::regclass::text from pg_class where relkind = 'r'").fetchall()
+            for (table,) in tables:
+                if table.startswith("clew"):
+                    with connection.cursor().copy(f"copy {table} to stdout (format binary)") as rows:  # type: ignore[arg-type]
+                        found += map(bytes, rows)
+        assert found, "there are tables"
+        return b"".join(found)
+
+    def close(self) -> None:
+        self._savers.close()
+
+
+Backend = Memory | Sqlite | Postgres
 
 
 @contextlib.contextmanager
-def backend_named(name: str, folder: Path) -> Generator[Backend]:
-    """A backend without any thread."""
-    opened: Backend = Memory() if name == "memory" else Sqlite(folder)
+def backend_named(name: str, request: Any, folder: Path) -> Generator[Backend]:
+    """A backend without any thread; `request` gives a database where that is needed."""
+    opened: Backend
+    match name:
+        case "memory":
+            opened = Memory()
+        case "sqlite":
+            opened = Sqlite(folder)
+        case _:
+            opened = Postgres(request.getfixturevalue("database"))
     try:
         yield opened
     finally:

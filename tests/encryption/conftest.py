@@ -10,7 +10,7 @@ import pytest
 from tests.encryption.backends import Backend, backend_named
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Backend]:
-    with backend_named(request.param, tmp_path) as opened:
+    with backend_named(request.param, request, tmp_path) as opened:
         yield opened

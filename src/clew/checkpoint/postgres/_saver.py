@@ -36,6 +36,8 @@ except ImportError as error:
 if TYPE_CHECKING:
     from clew.checkpoint.postgres._home import Home
 
+    from clew.checkpoint.serde.encrypted import EncryptedSerializer
+
 T = TypeVar("T")
 
 _CLOSE_SECONDS = 5.0
@@ -65,7 +67,7 @@ class PostgresSaver(CheckpointSaver):
         self,
         conn: Any,
         *,
-        serde: Codec | JsonPlusSerializer | None = None,
+        serde: Codec | JsonPlusSerializer | EncryptedSerializer | None = None,
         schema: str | None = None,
         prepare: bool = True,
         commit: Literal["durable", "fast"] = "durable",
