@@ -18,8 +18,8 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-import clew.store._rows as rows
 from clew.errors import CorruptRecordError, SchemaVersionError, StorageError, StorageUnavailableError
+from clew.store._values import Values
 from clew.store.base import GetOp, InvalidOpError, ListNamespacesOp, PutOp, SearchOp
 from clew.store.postgres import AsyncPostgresStore, PoolConfig, PostgresStore
 from tests.proxy import Proxy
@@ -155,8 +155,8 @@ def test_server_sends_only_values_that_a_filter_accepts(database: str, monkeypat
     loaded: list[Any] = []
     with opened(database) as store:
         store.batch([PutOp(("a",), str(n), {"n": n, "meta": {"kind": "abc"[n % 3]}}) for n in range(300)])
-        load = rows.load_value
-        monkeypatch.setattr(rows, "load_value", lambda stored: loaded.append(stored) or load(stored))
+        load = Values.load
+        monkeypatch.setattr(Values, "load", lambda self, *stored: loaded.append(stored) or load(self, *stored))
         for filter in ({"n": 7}, {"n": {"$gt": 290}, "meta.kind": "a"}, {"meta": {"kind": {"$in": ["b"]}}}):
             loaded.clear()
             found = store.search(("a",), filter=filter, limit=5)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from clew.errors import InvalidTenantError
 from clew.ids import tenant_name
 from clew.ids import thread_id as check_thread_id
 from clew.serde import Codec, TypeRegistry, default_registry
+from clew.serde.given import codec_and_keys
 from clew.storage.cursor import LogCursor
 from clew.storage.heads import Heads
 from clew.storage.log import Place
@@ -16,9 +17,6 @@ from clew.storage.operation import LogOp
 from clew.storage.session import LogSession
 from clew.storage.state import Recent, State
 from clew.storage.vault import PLAIN, Sealed, Vault
-
-if TYPE_CHECKING:
-    from clew.serde.keys import KeyRing
 
 T = TypeVar("T")
 
@@ -47,18 +45,11 @@ class LogSaver:
         keyframe_chain: int = KEYFRAME_CHAIN,
         heads_limit: int = HEADS_LIMIT,
     ) -> None:
-        keys: KeyRing | None = getattr(serde, "keys", None)  # an EncryptedSerializer has some
-        serde = getattr(serde, "codec", serde)  # a JsonPlusSerializer has one
-        if serde is not None and not isinstance(serde, Codec):
-            raise TypeError(
-                f"serde is a {type(serde).__name__}, neither a clew.serde.Codec nor a JsonPlusSerializer nor an"
-                " EncryptedSerializer;"
-                " register classes with clew.serde.register"
-            )
+        codec, keys = codec_and_keys(serde)
         self.tenant = tenant_name(tenant)
         self.original: Self | None = None
         self.vault: Vault = PLAIN if keys is None else Sealed(keys)
-        self.types = types or (default_registry if serde is None else serde.types)
+        self.types = types or (default_registry if codec is None else codec.types)
         self.heads = Heads(heads_limit)
         self._keyframe_factor = keyframe_factor
         self._keyframe_chain = keyframe_chain

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from clew.errors import StorageError
-from clew.store._values import load_value
+from clew.store._values import Values
 from clew.store.base._item import Item, SearchItem
 from clew.store.base._namespace import decode_namespace
 
@@ -45,7 +45,7 @@ class Found:
         )
 
 
-def load_row(row: tuple[Any, ...]) -> Found:
+def load_row(row: tuple[Any, ...], values: Values) -> Found:
     """Decode a row of ns, key, value, created_at, updated_at, ttl (and more, which is ignored).
 
     Raises:
@@ -53,7 +53,7 @@ def load_row(row: tuple[Any, ...]) -> Found:
     """
     ns, key, value, created_at, updated_at, ttl = row[:6]
     try:
-        return Found(ns, key, load_value(value), created_at, updated_at, ttl)
+        return Found(ns, key, values.load(ns, key, value), created_at, updated_at, ttl)
     except StorageError as error:
         error.add_note(f"in item {decode_key(key)!r} of namespace {decode_namespace(ns)!r}")
         raise

@@ -1,4 +1,7 @@
-"""Values as stored: exact, of known types only, in the envelope that every record of clew has."""
+"""Values as stored: exact, of known types only, in the envelope that every record of clew has.
+
+With keys, a value is encrypted for its item: it opens under its own tenant, namespace and key, and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,51 @@ from typing import Any
 
 from clew.serde import default_codec
 from clew.serde.compress import pack, unpack
+from clew.serde.given import codec_and_keys
 
 
-def save_value(value: Any) -> bytes:
-    """The bytes of a value.
+class Values:
+    """How one store keeps its values, those of one tenant; `serde` is what the store was given."""
 
-    Raises:
-        SerializationError: A part of it has a type that is not known; the error has the path to it.
-    """
-    return pack(default_codec().encode(value))
+    __slots__ = ("_codec", "_serde", "_tenant", "keys")
 
+    def __init__(self, serde: Any = None, tenant: str = "") -> None:
+        codec, self.keys = codec_and_keys(serde)
+        self._codec = default_codec() if codec is None else codec
+        self._serde = serde
+        self._tenant = tenant
 
-def load_value(stored: bytes) -> Any:
-    """The value that `save_value` made the bytes of.
+    def of_tenant(self, tenant: str) -> Values:
+        """The same for another tenant."""
+        return Values(self._serde, tenant)
 
-    Raises:
-        CorruptRecordError: The bytes are damaged.
-        SchemaVersionError: A newer clew wrote them.
-        SerializationError: They hold a type that is not known here.
-    """
-    return default_codec().decode(unpack(stored))
+    def save(self, ns: bytes, key: bytes, value: Any) -> bytes:
+        """The bytes of a value of the item with this encoded namespace and key.
+
+        Raises:
+            SerializationError: A part of it has a type that is not known; the error has the path to it.
+        """
+        return self.seal(ns, key, pack(self._codec.encode(value)))
+
+    def load(self, ns: bytes, key: bytes, stored: bytes) -> Any:
+        """The value that `save` made the bytes of.
+
+        Raises:
+            CorruptRecordError: The bytes are damaged, or were encrypted for another item.
+            EncryptionError: Their key was not given, or they are not encrypted and there is a key.
+            SchemaVersionError: A newer clew wrote them.
+            SerializationError: They hold a type that is not known here.
+        """
+        return self._codec.decode(unpack(self.open(ns, key, stored)))
+
+    def seal(self, ns: bytes, key: bytes, envelope: bytes) -> bytes:
+        """An envelope as it is stored."""
+        return envelope if self.keys is None else self.keys.seal(envelope, self._place(ns, key))
+
+    def open(self, ns: bytes, key: bytes, stored: bytes) -> bytes:
+        """The envelope that `seal` was given."""
+        opened = None if self.keys is None else self.keys.open(stored, self._place(ns, key))
+        return stored if opened is None else opened
+
+    def _place(self, ns: bytes, key: bytes) -> tuple[Any, ...]:
+        return ("item", self._tenant, ns, key)

@@ -35,7 +35,6 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from clew.checkpoint.postgres._home import Home
-
     from clew.checkpoint.serde.encrypted import EncryptedSerializer
 
 T = TypeVar("T")

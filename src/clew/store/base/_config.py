@@ -44,6 +44,9 @@ class IndexConfig(TypedDict, total=False):
     name of a LangChain embedding model such as "openai:text-embedding-3-small"."""
     fields: list[str] | None
     """Paths of the texts to embed, each as its own vector; "$" is the whole value (default ["$"])."""
+    clear_fields: list[str] | None
+    """Where values are encrypted: those of the paths to embed whose vectors may be stored all the same. Vectors are not
+    encrypted, and tell roughly what a text says (default none)."""
     distance_type: Literal["cosine", "l2", "inner_product", "ip"]
     """How vectors are compared (default "cosine"). Scores are the cosine, the negative L2 distance or the dot
     product, so that higher is always closer."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from clew.store.base._config import IndexConfig
-from clew.store.base._op import PutOp
+from clew.store.base._op import InvalidOpError, PutOp
 from clew.store.base._vector import Metric, pack_vector
 from clew.store.base.embed import Embeddings, StoreConfigError, ensure_embeddings, get_text_at_path, tokenize_path
+
+if TYPE_CHECKING:
+    from clew.serde.keys import KeyRing
 
 _METRICS: Final[Mapping[str, Metric]] = {
     "cosine": "cosine",
@@ -45,7 +48,8 @@ NO_VECTORS: Final = Vectors()
 class Index:
     """A checked `IndexConfig`, ready to embed."""
 
-    def __init__(self, config: IndexConfig) -> None:
+    def __init__(self, config: IndexConfig, keys: KeyRing | None = None) -> None:
+        """With `keys`, only the paths in the configuration's `clear_fields` are embedded, and others refused."""
         dims = config.get("dims")
         if not isinstance(dims, int) or dims < 1:
             raise StoreConfigError(
@@ -61,18 +65,38 @@ class Index:
         self.metric: Metric = metric
         self.embeddings: Embeddings = ensure_embeddings(config.get("embed"))
         self._fields = _tokenized(_configured_fields(config))
+        self._clear = None if keys is None else frozenset(config.get("clear_fields") or ())
+        hidden = self._hidden(self._fields)
+        if hidden:
+            raise StoreConfigError(
+                f"the store encrypts its values, and the index would keep vectors of {', '.join(map(repr, hidden))},"
+                " which are not encrypted",
+                hint="search without an index, or list the paths whose vectors may be stored in the index's"
+                " 'clear_fields'",
+            )
 
     def texts(self, op: PutOp) -> list[tuple[str, str]]:
         """The texts of an item to embed, with the path of each (unique within the item)."""
         if op.value is None or op.index is False:
             return []
         fields = self._fields if op.index is None else _tokenized(op.index)
+        hidden = self._hidden(fields)
+        if hidden:
+            raise InvalidOpError(
+                f"the vectors of {', '.join(map(repr, hidden))} of item {op.key!r} in {op.namespace!r} would not be"
+                " encrypted",
+                hint="leave them out of `index`, or list them in the index's 'clear_fields'",
+            )
         found: dict[str, str] = {}
         for path, tokens in fields:
             texts = get_text_at_path(op.value, tokens)
             for position, text in enumerate(texts):
                 found[path if len(texts) == 1 else f"{path}.{position}"] = text
         return list(found.items())
+
+    def _hidden(self, fields: Iterable[tuple[str, list[str]]]) -> list[str]:
+        """The paths among `fields` whose vectors must not be stored."""
+        return [] if self._clear is None else [path for path, _ in fields if path not in self._clear]
 
     def embed(self, texts: Texts) -> Vectors:
         """Embed the texts of a batch; each distinct text once."""

@@ -13,9 +13,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from clew.errors import SerializationError
+from clew.errors import SerializationError, StorageError
+from clew.store._rows import encode_key
+from clew.store._values import Values
 from clew.store.base import (
     BaseStore,
     GetOp,
@@ -29,10 +31,15 @@ from clew.store.base import (
     TTLConfig,
 )
 from clew.store.base._index import NO_VECTORS, Index, Vectors
-from clew.store.base._namespace import Namespace, namespace_matcher
+from clew.store.base._namespace import Namespace, encode_namespace, namespace_matcher
 from clew.store.base._plan import Plan, Put, Results, Search, plan_batch
 from clew.store.base._sweeper import Sweeper, sweep_interval
 from clew.store.base._vector import scores
+
+if TYPE_CHECKING:
+    from clew.checkpoint.serde.encrypted import EncryptedSerializer
+    from clew.checkpoint.serde.jsonplus import JsonPlusSerializer
+    from clew.serde import Codec
 
 __all__ = ("InMemoryStore",)
 
@@ -41,7 +48,7 @@ __all__ = ("InMemoryStore",)
 class _Record:
     """One item as it is kept; times are seconds since 1970, `ttl` is minutes."""
 
-    value: dict[str, Any]
+    value: Any  # a dict; its encrypted bytes where there is a key
     created_at: float
     updated_at: float
     ttl: float | None
@@ -55,7 +62,8 @@ _Place = tuple[Namespace, str, _Record]
 class InMemoryStore(BaseStore):
     """A store that keeps its items in a dict.
 
-    Any Python object may be part of a value. A search without a query gives items in the order in which their
+    Any Python object may be part of a value, but with an `EncryptedSerializer` as `serde`: then values are kept
+    encrypted, and hold what can be serialized. A search without a query gives items in the order in which their
     namespaces and keys were first put; with a query, items without a vector come last. `clock` gives seconds since
     1970. Thread-safe.
     """
@@ -67,11 +75,13 @@ class InMemoryStore(BaseStore):
         *,
         index: IndexConfig | None = None,
         ttl: TTLConfig | None = None,
+        serde: Codec | JsonPlusSerializer | EncryptedSerializer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.index_config = index
         self.ttl_config = ttl
-        self._index = Index(index) if index else None
+        self._values = Values(serde)
+        self._index = Index(index, self._values.keys) if index else None
         self._omits_expired = bool((ttl or {}).get("omit_expired", False))
         self._clock = clock
         self._records: dict[Namespace, dict[str, _Record]] = {}
@@ -111,7 +121,7 @@ class InMemoryStore(BaseStore):
         return self._sweeper.stop(timeout)
 
     def _run(self, plan: Plan, vectors: Vectors) -> list[Result]:
-        values = [(put, _saved(put.op)) for put in plan.puts.values()]  # all of them, before one is applied
+        values = [(put, self._saved(put.op)) for put in plan.puts.values()]  # all of them, before one is applied
         results = Results(plan.size)
         with self._lock:
             now = self._clock()
@@ -132,7 +142,7 @@ class InMemoryStore(BaseStore):
         if op.refresh_ttl:
             _refresh(record, now)
         return Item(
-            value=_copied(record.value),
+            value=self._value(op.namespace, op.key, record),
             key=op.key,
             namespace=op.namespace,
             created_at=_datetime(record.created_at),
@@ -144,14 +154,14 @@ class InMemoryStore(BaseStore):
         places = (
             place
             for place in self._under(op.namespace_prefix)
-            if self._is_visible(place[2], now) and (accepts is None or accepts(place[2].value))
+            if self._is_visible(place[2], now) and (accepts is None or accepts(self._seen(place)))
         )
         ranked = ((place, None) for place in places) if search.query is None else self._ranked(search, places, vectors)
         found = list(islice(ranked, op.offset, op.offset + op.limit))
         if op.refresh_ttl:
             for (_, _, record), _ in found:
                 _refresh(record, now)
-        return [_search_item(place, score) for place, score in found]
+        return [_search_item(place, self._value(*place), score) for place, score in found]
 
     def _ranked(
         self, search: Search, places: Iterable[_Place], vectors: Vectors
@@ -178,7 +188,7 @@ class InMemoryStore(BaseStore):
         }
         return sorted(found)[op.offset : op.offset + op.limit]
 
-    def _put(self, put: Put, value: dict[str, Any], vectors: Vectors, now: float) -> None:
+    def _put(self, put: Put, value: Any, vectors: Vectors, now: float) -> None:
         op = put.op
         if op.value is None:
             self._delete(op.namespace, op.key)
@@ -193,6 +203,30 @@ class InMemoryStore(BaseStore):
             expires_at=None if op.ttl is None else now + op.ttl * 60,
             vectors=tuple(vectors.documents[text] for _, text in put.texts),
         )
+
+    def _saved(self, op: PutOp) -> Any:
+        """A value as it is kept, nobody else's."""
+        if self._values.keys is None:
+            return _saved(op)
+        try:
+            return self._values.save(encode_namespace(op.namespace), encode_key(op.key), dict(op.value or {}))
+        except SerializationError as error:
+            error.add_note(f"in item {op.key!r} of namespace {op.namespace!r}")
+            raise
+
+    def _value(self, namespace: Namespace, key: str, record: _Record) -> Any:
+        """A value as it is given, the caller's own."""
+        if self._values.keys is None:
+            return _copied(record.value)
+        try:
+            return self._values.load(encode_namespace(namespace), encode_key(key), record.value)
+        except StorageError as error:
+            error.add_note(f"in item {key!r} of namespace {namespace!r}")
+            raise
+
+    def _seen(self, place: _Place) -> Any:
+        """A value to look at and not to give away."""
+        return place[2].value if self._values.keys is None else self._value(*place)
 
     def _delete(self, namespace: Namespace, key: str) -> None:
         records = self._records.get(namespace, {})
@@ -219,11 +253,9 @@ def _refresh(record: _Record, now: float) -> None:
         record.expires_at = now + record.ttl * 60
 
 
-def _search_item(place: _Place, score: float | None) -> SearchItem:
+def _search_item(place: _Place, value: dict[str, Any], score: float | None) -> SearchItem:
     namespace, key, record = place
-    return SearchItem(
-        namespace, key, _copied(record.value), _datetime(record.created_at), _datetime(record.updated_at), score
-    )
+    return SearchItem(namespace, key, value, _datetime(record.created_at), _datetime(record.updated_at), score)
 
 
 def _datetime(seconds: float) -> datetime:

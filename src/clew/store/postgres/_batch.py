@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from clew.storage.postgres.wire import Call
 from clew.store._rows import encode_key
+from clew.store._values import Values
 from clew.store.base import Result
 from clew.store.base._index import Vectors
 from clew.store.base._namespace import encode_namespace
@@ -31,6 +32,7 @@ class Batch:
     writes: Sequence[Write]
     vectors: Vectors
     tenant: str
+    values: Values
     now: float | None
     statements: Statements
     vector_statements: VectorStatements | None
@@ -74,7 +76,7 @@ class Batch:
 
     def _reads(self) -> Reads:
         queries = {text: vector_text(packed) for text, packed in self.vectors.queries.items()}
-        return Reads(self.statements, self.vector_statements, self.tenant, self.now, queries)
+        return Reads(self.statements, self.vector_statements, self.tenant, self.values, self.now, queries)
 
     def _reads_are_simple(self) -> bool:
         """Whether reads need no second statement, so that writes can follow them at once."""

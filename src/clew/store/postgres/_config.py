@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, cast
 
 from clew.errors import StorageError
 from clew.store.base import IndexConfig, StoreConfigError, TTLConfig
 from clew.store.base._index import Index
 from clew.store.base._vector import Metric
+
+if TYPE_CHECKING:
+    from clew.checkpoint.serde.encrypted import EncryptedSerializer
+    from clew.checkpoint.serde.jsonplus import JsonPlusSerializer
+    from clew.serde import Codec
 
 _KINDS: Final = ("hnsw", "ivfflat", "flat")
 _MOST_DIMS: Final[Mapping[str, int]] = {"vector": 2000, "halfvec": 4000}  # that pgvector can index
@@ -83,6 +88,8 @@ class StoreOptions(TypedDict, total=False):
     another server connection and does not follow prepared statements."""
     row_security: bool
     """Whether `setup` also makes policies by which the server itself keeps tenants apart (default False)."""
+    serde: Codec | JsonPlusSerializer | EncryptedSerializer | None
+    """What encodes values, and with an `EncryptedSerializer` encrypts them, each for its own item."""
     clock: Callable[[], float] | None
     """Gives seconds since 1970 in place of the database's clock; for tests."""
 

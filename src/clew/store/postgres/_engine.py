@@ -8,6 +8,7 @@ from typing import Any, Self, Unpack
 
 from clew.errors import StorageError
 from clew.storage.postgres.wire import Call
+from clew.store._values import Values
 from clew.store.base import BaseStore, Op, Result
 from clew.store.base._index import NO_VECTORS, Index, Vectors
 from clew.store.base._plan import Plan, plan_batch
@@ -39,7 +40,8 @@ class PostgresEngine(BaseStore):
         self.index_config = options.get("index")
         self.ttl_config = options.get("ttl")
         self.tenant: str = checked_tenant(options.get("tenant", ""))
-        self._index = Index(self.index_config) if self.index_config else None
+        self._values = Values(options.get("serde"))
+        self._index = Index(self.index_config, self._values.keys) if self.index_config else None
         self._clock = options.get("clock")
         self._statements = _sql.Statements(
             quoted_schema(options.get("schema")), bool((self.ttl_config or {}).get("omit_expired", False))
@@ -67,11 +69,12 @@ class PostgresEngine(BaseStore):
     def _prepare(self, plan: Plan, vectors: Vectors) -> Callable[[Facts], Batch]:
         """All of the batch that is not the database's; nothing in it belongs to the caller any more."""
         now = self._clock() if self._clock is not None else None
-        writes = [encode_put(put, vectors) for put in plan.puts.values()]
+        values = self._values.of_tenant(self.tenant)
+        writes = [encode_put(put, vectors, values) for put in plan.puts.values()]
 
         def batch(facts: Facts) -> Batch:
             statements = vector_statements(facts, self._wanted)
-            return Batch(plan, writes, vectors, self.tenant, now, self._statements, statements, facts)
+            return Batch(plan, writes, vectors, self.tenant, values, now, self._statements, statements, facts)
 
         return batch
 

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from clew.storage.postgres.wire import Call
 from clew.storage.query import Row
 from clew.store._rows import Found, encode_key, load_row
+from clew.store._values import Values
 from clew.store.base import GetOp, ListNamespacesOp, SearchItem, SearchOp
 from clew.store.base._filter import Predicate
 from clew.store.base._namespace import (
@@ -35,6 +36,7 @@ Read = Generator[Call, list[Row], T]
 
 _PAGE: Final = 256  # rows, where the server cannot tell well which ones a filter accepts
 _PAGE_GROWTH: Final = 8
+_LARGEST_PAGE: Final = 16384
 _MOST: Final = 2**62  # rows that can be asked for
 _DIGITS: Final = 6  # of a score: pgvector computes in single precision
 _NOTHING: Final = Condition("true", (), True)
@@ -50,6 +52,7 @@ class Reads:
     statements: Statements
     vectors: VectorStatements | None
     tenant: str
+    values: Values
     now: float | None
     queries: dict[str, str]
     """The vector of each query, as text."""
@@ -80,7 +83,7 @@ class Reads:
         for (op, positions), place in zip(gets, places, strict=True):
             row = by_place.get(place)
             if row is not None:
-                found = load_row(row)
+                found = load_row(row, self.values)
                 self._note(found, refreshes=op.refresh_ttl)
                 results.set(positions, found.item())
 
@@ -100,17 +103,17 @@ class Reads:
         sql = self.statements.recent(_numbered(condition, 7))
         if accepts is None:
             rows = yield Call(sql, self._range(op, op.limit, op.offset))
-            return [(load_row(row), None) for row in rows]
+            return [(load_row(row, self.values), None) for row in rows]
         accepted: list[tuple[Found, float | None]] = []
         wanted, passed = min(op.offset + op.limit, _MOST), 0
         size = wanted if condition.is_tight else max(wanted, _PAGE)
         while True:
             rows = yield Call(sql, (*self._range(op, size, passed), *condition.params))
-            loaded = map(load_row, rows)
+            loaded = (load_row(row, self.values) for row in rows)
             accepted += [(row, None) for row in loaded if accepts(row.value)]
             if len(accepted) >= wanted or len(rows) < size:
                 return accepted[op.offset : wanted]
-            passed, size = passed + size, min(max(size, _PAGE) * _PAGE_GROWTH, _MOST)
+            passed, size = passed + size, max(wanted, min(max(size, _PAGE) * _PAGE_GROWTH, _LARGEST_PAGE))
 
     def _ranked(self, search: Search) -> Read[list[tuple[Found, float | None]]]:
         """The window of a search, the closest first; an item is as close as the closest of its vectors."""
@@ -123,15 +126,22 @@ class Reads:
         size = min(2 * wanted + 1, _MOST)
         sql = self.vectors.nearest(_numbered(condition, 7))
         rows = yield Call(sql, (self.tenant, self.now, low, high, size, vector, *condition.params))
-        accepted = _accepted([row for row in rows if row[0] is not None], search.accepts, metric, wanted)
+        accepted = self._closest([row for row in rows if row[0] is not None], search.accepts, metric, wanted)
         is_whole = rows[0][7] < size and rows[0][7] == sum(row[6] is not None for row in rows)
         while len(accepted) < wanted and not is_whole:
             size = min(size * _PAGE_GROWTH, _MOST)
             sql = self.vectors.search(_numbered(condition, 7))
             rows = yield Call(sql, (self.tenant, self.now, low, high, size, vector, *condition.params))
-            accepted = _accepted(rows, search.accepts, metric, wanted)
+            accepted = self._closest(rows, search.accepts, metric, wanted)
             is_whole = len(rows) < size
         return accepted[op.offset :]
+
+    def _closest(
+        self, rows: list[Row], accepts: Predicate | None, metric: Metric, wanted: int
+    ) -> list[tuple[Found, float | None]]:
+        """The first items of rows that a filter accepts, the closest first."""
+        found = ((load_row(row, self.values), _score(row[6], metric)) for row in _closest(rows))
+        return list(islice((pair for pair in found if accepts is None or accepts(pair[0].value)), wanted))
 
     def _list(self, op: ListNamespacesOp, positions: list[int], results: Results) -> Read[None]:
         conditions = op.match_conditions or ()
@@ -149,14 +159,6 @@ class Reads:
     def _note(self, found: Found, *, refreshes: bool) -> None:
         if refreshes and found.ttl is not None:
             self.to_refresh[found.ns, found.encoded_key] = None
-
-
-def _accepted(
-    rows: list[Row], accepts: Predicate | None, metric: Metric, wanted: int
-) -> list[tuple[Found, float | None]]:
-    """The first items of rows that a filter accepts, the closest first."""
-    found = ((load_row(row), _score(row[6], metric)) for row in _closest(rows))
-    return list(islice((pair for pair in found if accepts is None or accepts(pair[0].value)), wanted))
 
 
 def _closest(rows: list[Row]) -> list[Row]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from clew.errors import SerializationError
 from clew.storage.postgres.wire import Call
 from clew.store._rows import encode_key
-from clew.store._values import save_value
+from clew.store._values import Values
 from clew.store.base._index import Vectors
 from clew.store.base._namespace import encode_namespace
 from clew.store.base._plan import Put
@@ -34,7 +34,7 @@ class Write:
     vectors: Sequence[tuple[bytes, bytes]]
 
 
-def encode_put(put: Put, vectors: Vectors) -> Write:
+def encode_put(put: Put, vectors: Vectors, values: Values) -> Write:
     """Encode a put.
 
     Raises:
@@ -46,7 +46,8 @@ def encode_put(put: Put, vectors: Vectors) -> Write:
         return Write(ns, key, None, b"", 0, None, ())
     value = dict(op.value)
     try:
-        saved, fields = save_value(value), visible_fields(value)
+        saved = values.save(ns, key, value)
+        fields = visible_fields(value) if values.keys is None else b""
     except SerializationError as error:
         error.add_note(f"in item {op.key!r} of namespace {op.namespace!r}")
         raise

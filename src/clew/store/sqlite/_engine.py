@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 
 from clew.store._connection import BUSY_TIMEOUT, Connection
 from clew.store._sqlite import Database, Synchronous
+from clew.store._values import Values
 from clew.store.base import BaseStore, IndexConfig, Op, Result, TTLConfig
 from clew.store.base._index import NO_VECTORS, Index, Vectors
 from clew.store.base._plan import Plan, Results, plan_batch
@@ -17,6 +18,11 @@ from clew.store.sqlite import _sql
 from clew.store.sqlite._reads import Reads
 from clew.store.sqlite._vector_search import load_extension
 from clew.store.sqlite._writes import Write, encode_put, refresh
+
+if TYPE_CHECKING:
+    from clew.checkpoint.serde.encrypted import EncryptedSerializer
+    from clew.checkpoint.serde.jsonplus import JsonPlusSerializer
+    from clew.serde import Codec
 
 _ALWAYS: Final = float("-inf")  # every item expires after this
 _SWEEP_ROWS: Final = 1000  # per transaction, so that other writers get their turn
@@ -39,6 +45,8 @@ class StoreOptions(TypedDict, total=False):
     """How items are embedded for search by meaning; None: they are not."""
     ttl: TTLConfig | None
     """How long items live."""
+    serde: Codec | JsonPlusSerializer | EncryptedSerializer | None
+    """What encodes values, and with an `EncryptedSerializer` encrypts them, each for its own item."""
     clock: Callable[[], float]
     """Gives seconds since 1970 (default `time.time`)."""
     busy_timeout: float
@@ -58,7 +66,8 @@ class SqliteEngine(BaseStore):
         self.conn = conn
         self.index_config = options.get("index")
         self.ttl_config = options.get("ttl")
-        self._index = Index(self.index_config) if self.index_config else None
+        self._values = Values(options.get("serde"))
+        self._index = Index(self.index_config, self._values.keys) if self.index_config else None
         self._omits_expired = bool((self.ttl_config or {}).get("omit_expired", False))
         self._clock = options.get("clock", time.time)
         self._database = Database(
@@ -83,7 +92,7 @@ class SqliteEngine(BaseStore):
 
     def _prepare(self, plan: Plan, vectors: Vectors) -> _Batch:
         now = self._clock()
-        return _Batch(plan, [encode_put(put, now, vectors) for put in plan.puts.values()], vectors, now)
+        return _Batch(plan, [encode_put(put, now, vectors, self._values) for put in plan.puts.values()], vectors, now)
 
     def _run(self, batch: _Batch) -> list[Result]:
         results = Results(batch.plan.size)
@@ -110,7 +119,7 @@ class SqliteEngine(BaseStore):
         if batch.vectors.queries and self._has_extension is None:
             self._has_extension = load_extension(connection)
         metric = self._index.metric if self._index else "cosine"
-        return Reads(connection, alive, batch.vectors, metric, bool(self._has_extension))
+        return Reads(connection, self._values, alive, batch.vectors, metric, bool(self._has_extension))
 
     def _sweep(self) -> int:
         now, deleted = self._clock(), 0

@@ -10,7 +10,7 @@ from typing import Any, Final
 from clew.errors import StorageError
 from clew.store._connection import Connection
 from clew.store._rows import Found, encode_key, load_row
-from clew.store._values import load_value
+from clew.store._values import Values
 from clew.store.base import GetOp, Item, ListNamespacesOp, SearchItem, SearchOp
 from clew.store.base._filter import Predicate
 from clew.store.base._index import Vectors
@@ -30,6 +30,7 @@ from clew.store.sqlite._vector_search import VectorQuery, rank
 _NEWEST: Final = (float("inf"), 2**63 - 1)  # comes before every (updated_at, id)
 _FIRST_PAGE: Final = 256
 _PAGE_GROWTH: Final = 8
+_LARGEST_PAGE: Final = 16384
 
 
 @dataclass(slots=True)
@@ -41,6 +42,7 @@ class Reads:
     """
 
     connection: Connection
+    values: Values
     alive: float
     vectors: Vectors
     metric: Metric
@@ -61,7 +63,7 @@ class Reads:
         row = self.connection.execute(_sql.GET, place).fetchone()
         if row is None:
             return None
-        found = load_row(row)
+        found = load_row(row, self.values)
         self._note(found, refreshes=op.refresh_ttl)
         return found.item()
 
@@ -94,7 +96,7 @@ class Reads:
     def _recent(self, op: SearchOp) -> list[Found]:
         """A window of the items under a prefix, the last updated first."""
         parameters = {**self._range(op.namespace_prefix), "limit": op.limit, "offset": op.offset}
-        return [load_row(row) for row in self.connection.execute(_sql.RECENT, parameters)]
+        return [load_row(row, self.values) for row in self.connection.execute(_sql.RECENT, parameters)]
 
     def _accepted(self, prefix: Namespace, accepts: Predicate) -> Iterator[Found]:
         """The items under a prefix that a filter accepts, the last updated first.
@@ -105,21 +107,21 @@ class Reads:
         while True:
             parameters = {**self._range(prefix), "updated_at": last[0], "id": last[1], "limit": size}
             rows = self.connection.execute(_sql.RECENT_VALUES, parameters).fetchall()
-            for item, stored, _ in rows:
-                if accepts(self._value(item, stored)):
+            for item, ns, key, stored, _ in rows:
+                if accepts(self._value(item, ns, key, stored)):
                     yield self._row(item)
             if len(rows) < size:
                 return
-            size, last = size * _PAGE_GROWTH, (rows[-1][2], rows[-1][0])
+            size, last = min(size * _PAGE_GROWTH, _LARGEST_PAGE), (rows[-1][4], rows[-1][0])
 
-    def _value(self, item: int, stored: bytes) -> Any:
+    def _value(self, item: int, ns: bytes, key: bytes, stored: bytes) -> Any:
         try:
-            return load_value(stored)
+            return self.values.load(ns, key, stored)
         except StorageError:
             return self._row(item).value  # raises again, and says which item it is
 
     def _row(self, item: int) -> Found:
-        return load_row(self.connection.execute(_sql.GET_BY_ID, (item,)).fetchone())
+        return load_row(self.connection.execute(_sql.GET_BY_ID, (item,)).fetchone(), self.values)
 
     def _range(self, prefix: Namespace) -> dict[str, Any]:
         low, high = namespace_range(prefix)

@@ -102,7 +102,7 @@ RECENT: Final = """
 
 # One page of values to filter, the newest first, after the last row of the page before.
 RECENT_VALUES: Final = """
-    select id, value, updated_at
+    select id, ns, key, value, updated_at
     from store_item
     where id in (
         select id

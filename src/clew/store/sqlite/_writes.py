@@ -9,7 +9,7 @@ from typing import Any
 from clew.errors import SerializationError
 from clew.store._connection import Connection
 from clew.store._rows import encode_key
-from clew.store._values import save_value
+from clew.store._values import Values
 from clew.store.base._index import Vectors
 from clew.store.base._namespace import encode_namespace
 from clew.store.base._plan import Put
@@ -44,7 +44,7 @@ class Write:
             connection.execute(_sql.PUT_VECTOR, (item, vector))
 
 
-def encode_put(put: Put, now: float, vectors: Vectors) -> Write:
+def encode_put(put: Put, now: float, vectors: Vectors, values: Values) -> Write:
     """Encode a put made at `now`.
 
     Raises:
@@ -55,7 +55,7 @@ def encode_put(put: Put, now: float, vectors: Vectors) -> Write:
     if op.value is None:
         return Write(ns, key, None, ())
     try:
-        value = save_value(dict(op.value))
+        value = values.save(ns, key, dict(op.value))
     except SerializationError as error:
         error.add_note(f"in item {op.key!r} of namespace {op.namespace!r}")
         raise
