@@ -245,8 +245,9 @@ class PostgresSaver(CheckpointSaver):
         session = op.session
         if session.error is not None:
             raise session.error
-        home = self.home()
-        session.home = home
+        home = session.home
+        if home is None or not home.is_here:
+            home = session.home = self.home()
         if session.in_lane:
             await self._lane_settled(session)
         if op.is_write:
