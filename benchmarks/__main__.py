@@ -9,7 +9,7 @@ import sqlite3
 from importlib.metadata import version
 
 from benchmarks.library import CLEW, LIBRARIES, Library
-from benchmarks.run import NAMES, Result, profile, run, workload
+from benchmarks.run import NAMES, Result, profile, run, surroundings, workload
 from benchmarks.table import table
 
 
@@ -35,14 +35,16 @@ def main() -> None:
 
 def report(names: list[str] | tuple[str, ...], rounds: int | None, *, as_json: bool) -> None:
     results: list[Result] = []
-    for name in names:
-        print(f"measuring {name} ...", flush=True)
-        results.append(run(name, rounds))
+    with surroundings(*names) as server:
+        for name in names:
+            print(f"measuring {name} ...", flush=True)
+            results.append(run(name, rounds))
     if as_json:
         print(json.dumps({result.name: result.figures for result in results}, indent=2))
         return
     versions = f"langgraph {version('langgraph')}, clew {version('clew')}"
-    print(f"\nPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {versions}; medians, in turn.\n")
+    databases = ", ".join([f"SQLite {sqlite3.sqlite_version}", *filter(None, [server])])
+    print(f"\nPython {platform.python_version()}, {databases}, {versions}; medians, in turn.\n")
     print(table(results))
 
 

@@ -61,10 +61,10 @@ def _number(connection: psycopg.Connection[Any], query: str) -> int:
 
 
 @contextmanager
-def server() -> Iterator[None]:
-    """A server and a far way to it, for this process and those it starts, unless there is one already."""
+def server() -> Iterator[str]:
+    """A server and a far way to it, for this process and those it starts, unless there is one already; its version."""
     if FAR in os.environ:
-        yield
+        yield _version()
         return
     given = os.environ.get(NEAR)
     with ExitStack() as stack:
@@ -72,11 +72,16 @@ def server() -> Iterator[None]:
         proxy = stack.enter_context(Proxy.to(conninfo, latency=ROUND_TRIP / 2, watch=False))
         os.environ[NEAR], os.environ[FAR] = conninfo, proxy.conninfo(conninfo)
         try:
-            yield
+            yield _version()
         finally:
             del os.environ[FAR]
             if given is None:
                 del os.environ[NEAR]
+
+
+def _version() -> str:
+    with psycopg.connect(os.environ[NEAR]) as connection:
+        return f"PostgreSQL {connection.info.parameter_status('server_version')}"
 
 
 @contextmanager

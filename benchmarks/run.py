@@ -46,10 +46,10 @@ def run(name: str, rounds: int | None = None) -> Result:
     return Result(name, {prefix: medians(found) for prefix, found in measured.items()})
 
 
-def surroundings(name: str) -> AbstractContextManager[None]:
-    """What has to run beside a workload: its database server, if it needs one."""
-    if not getattr(workload(name), "POSTGRES", False):
-        return nullcontext()
+def surroundings(*names: str) -> AbstractContextManager[str]:
+    """What has to run beside the workloads: a database server, if they need one. Gives what it is, in words."""
+    if not any(getattr(workload(name), "POSTGRES", False) for name in names):
+        return nullcontext("")
     from benchmarks import postgres  # not needed by the others
 
     return postgres.server()
