@@ -62,6 +62,15 @@ class Library:
             saver.setup()
             yield saver
 
+    @contextmanager
+    def postgres_store(self, conninfo: str, connections: int = 1, **options: Any) -> Iterator[Any]:
+        """A store on the database, ready, through a pool of that many connections; each library's recommended way."""
+        store_class = self.module("store.postgres").PostgresStore
+        pool = {"min_size": connections, "max_size": connections}
+        with store_class.from_conn_string(conninfo, pool_config=pool, **options) as store:
+            store.setup()
+            yield store
+
     @asynccontextmanager
     async def async_postgres_saver(self, conninfo: str, connections: int = 16) -> AsyncIterator[Any]:
         """The same for asyncio."""

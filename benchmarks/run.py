@@ -16,7 +16,7 @@ from types import ModuleType
 
 from benchmarks.library import LIBRARIES, Library
 
-NAMES = ("imports", "chain", "loop", "send", "memory", "sqlite", "chat", "pgchat", "pglong", "pgfan")
+NAMES = ("imports", "chain", "loop", "send", "memory", "sqlite", "chat", "pgchat", "pglong", "pgfan", "pgstore")
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ROOT / "benchmarks" / "profiles"
 

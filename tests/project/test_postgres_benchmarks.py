@@ -7,7 +7,7 @@ import pytest
 from benchmarks import postgres
 from benchmarks.library import LIBRARIES, Library
 from benchmarks.run import workload
-from benchmarks.work import chat, pgchat, pgfan, pglong
+from benchmarks.work import chat, pgchat, pgfan, pglong, pgstore
 
 
 @pytest.fixture
@@ -21,13 +21,15 @@ def small(monkeypatch: pytest.MonkeyPatch, server: str) -> None:
         (chat, "TURNS", 4),
         (pglong, "EDGE", 2),
         (pgfan, "TASKS", 5),
+        (pgstore, "ITEMS", 20),
+        (pgstore, "VECTORS", 20),
     ):
         monkeypatch.setattr(module, name, value)
 
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("prefix", LIBRARIES)
-@pytest.mark.parametrize("name", ["pgchat", "pglong", "pgfan"])
+@pytest.mark.parametrize("name", ["pgchat", "pglong", "pgfan", "pgstore"])
 def test_benchmark_runs_and_fills_every_row(name: str, prefix: str) -> None:
     with postgres.server():
         figures = workload(name).measure(Library(prefix))

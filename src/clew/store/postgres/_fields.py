@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -16,6 +17,7 @@ _LONGEST: Final = 200  # characters of a text or of a field's name
 _MOST_FIELDS: Final = 64
 _DEEPEST: Final = 4
 _MOST_BITS: Final = 512  # of a whole number
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 ANYTHING: Final[list[Any]] = []
 
 
@@ -45,7 +47,7 @@ def shown_scalar(value: object) -> Any:
 
 def is_plain_text(text: str) -> bool:
     """Whether JSON on the server can hold the text as it is, and it is short enough to be shown."""
-    return len(text) <= _LONGEST and "\x00" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return len(text) <= _LONGEST and "\x00" not in text and (text.isascii() or _SURROGATE.search(text) is None)
 
 
 def _shown(value: object, depth: int) -> Any:

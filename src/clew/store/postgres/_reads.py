@@ -100,7 +100,7 @@ class Reads:
         """The window of a search, the last updated first."""
         op, accepts = search.op, search.accepts
         condition = narrowed(op.filter) if accepts is not None else _NOTHING
-        sql = self.statements.recent(_numbered(condition, 7))
+        sql = self.statements.recent(_numbered(condition, 8))
         if accepts is None:
             rows = yield Call(sql, self._range(op, op.limit, op.offset))
             return [(load_row(row, self.values), None) for row in rows]
@@ -154,7 +154,8 @@ class Reads:
         results.set(positions, list(islice(namespaces, op.offset, op.offset + op.limit)))
 
     def _range(self, op: SearchOp, limit: int, offset: int) -> tuple[Any, ...]:
-        return (self.tenant, self.now, *namespace_range(op.namespace_prefix), limit, offset)
+        window = (limit, offset, min(limit + offset, _MOST))
+        return (self.tenant, self.now, *namespace_range(op.namespace_prefix), *window)
 
     def _note(self, found: Found, *, refreshes: bool) -> None:
         if refreshes and found.ttl is not None:

@@ -39,10 +39,11 @@ ITEM_TABLE: Final = (
         ttl         float8,
         expires_at  timestamptz,
         primary key (tenant, ns, key)
-    ) with (fillfactor = 90)
+    )
     """,
     "alter table {item} alter column value set storage external",  # compressed by the client
-    "create index {item_expiry} on {item} (tenant, expires_at) where expires_at is not null",
+    "create index clew_store_item_expiry on {item} (tenant, expires_at) where expires_at is not null",
+    "create index clew_store_item_recent on {item} (tenant, ns, updated_at, key)",
 )
 
 VECTOR_TABLE: Final = (
@@ -140,7 +141,6 @@ class Statements:
             .replace("{item}", f"{self.schema}clew_store_item")
             .replace("{vector}", f"{self.schema}clew_store_vector")
             .replace("{versions}", f"{self.schema}clew_store_schema")
-            .replace("{item_expiry}", "clew_store_item_expiry")
         )
 
     @cached_property
@@ -205,13 +205,32 @@ class Statements:
         """)
 
     def recent(self, condition: str) -> str:
-        """tenant, now, low, high, limit, offset, and the parameters of `condition`."""
+        """tenant, now, low, high, limit, offset, their sum, and the parameters of `condition`.
+
+        The items of the namespace itself come in the order of an index, so that those that are wanted are enough; those
+        of the namespaces under it are sorted. What is given of a row is worked out at the end only.
+        """
         return self.text(f"""
-            select {COLUMNS} from {{item}} as i
-            where i.tenant = $1::text and i.ns >= $3::bytea and i.ns < $4::bytea {{alive}} and {condition}
-                {self.uses_now()}
-            order by i.updated_at desc, i.ns desc, i.key desc
-            limit $5::bigint offset $6::bigint
+            select {COLUMNS}
+            from (
+                select * from (
+                    (
+                        select i.ns, i.key, i.value, i.created_at, i.updated_at, i.ttl from {{item}} as i
+                        where i.tenant = $1::text and i.ns = $3::bytea {{alive}} and {condition} {self.uses_now()}
+                        order by i.updated_at desc, i.key desc
+                        limit $7::bigint
+                    )
+                    union all
+                    (
+                        select i.ns, i.key, i.value, i.created_at, i.updated_at, i.ttl from {{item}} as i
+                        where i.tenant = $1::text and i.ns > $3::bytea and i.ns < $4::bytea {{alive}} and {condition}
+                        order by i.updated_at desc, i.ns desc, i.key desc
+                        limit $7::bigint
+                    )
+                ) as i
+                order by i.updated_at desc, i.ns desc, i.key desc
+                limit $5::bigint offset $6::bigint
+            ) as i
         """)
 
     @cached_property

@@ -86,12 +86,15 @@ class VectorStatements:
         order of a sum.
         """
         return self.statements.text(f"""
-            select {COLUMNS}, {self._distance}
-            from {{vector}} as v
-            join {{item}} as i on i.tenant = v.tenant and i.ns = v.ns and i.key = v.key and i.version = v.version
-            where {self._place} {{alive}} and {condition} {self.statements.uses_now()}
-            order by ({self._distance}) + 0.0, v.ns, v.key
-            limit $5::bigint
+            select {COLUMNS}, i.distance
+            from (
+                select i.*, {self._distance} as distance
+                from {{vector}} as v
+                join {{item}} as i on i.tenant = v.tenant and i.ns = v.ns and i.key = v.key and i.version = v.version
+                where {self._place} {{alive}} and {condition} {self.statements.uses_now()}
+                order by ({self._distance}) + 0.0, v.ns, v.key
+                limit $5::bigint
+            ) as i
         """)
 
     @property
