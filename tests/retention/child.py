@@ -38,11 +38,11 @@ def retain(path: str, keep_last: str, batch: str) -> None:
         saver.retain(Retention(keep_last=int(keep_last)), batch=int(batch))
 
 
-def run(path: str, turns: str) -> None:
-    """Run turns on one thread, and say when each is done."""
+def run(path: str, stop: str) -> None:
+    """Run turns on one thread until the file `stop` is there, and say when each is done."""
     with SqliteSaver.from_conn_string(path, synchronous="NORMAL") as saver:
         graph = build(saver)
-        for _ in range(int(turns)):
+        while not os.path.exists(stop):
             graph.invoke({"numbers": []}, {"configurable": {"thread_id": "t"}})
             say("turn")
 
