@@ -141,7 +141,7 @@ def test_run_refuses_a_url_that_nothing_serves(clew: Clew, app: str) -> None:
     result = clew("run", f"{app}:builder", "--thread", "t", "--input", ADA, "--db", "mysql://host/name")
 
     assert result.status == 1
-    assert result.err.startswith("error: no storage serves 'mysql' URLs\nhint: give a path, or sqlite:///PATH")
+    assert result.err.startswith("error: no storage serves 'mysql' URLs\nhint: give a path, sqlite:///PATH")
 
 
 def test_failing_node_is_named_and_the_thread_can_go_on(clew: Clew, app: str, tmp_path: Path) -> None:

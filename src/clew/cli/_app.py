@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import clew
-from clew.cli import _draw, _inspect, _run
+from clew.cli import _draw, _inspect, _prune, _run
 from clew.cli import _show as show
 from clew.errors import ClewError
 
@@ -52,6 +52,7 @@ for command in (
     _inspect.threads,
     _draw.graph,
     _inspect.doctor,
+    _prune.prune,
 ):
     app.command()(command)
 

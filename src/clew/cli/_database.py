@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from clew.checkpoint._face import CheckpointSaver
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.cli._problem import CommandError
+from clew.errors import MissingExtraError
+
+_POSTGRES = ("postgres", "postgresql")
 
 
 @contextmanager
-def open_saver(db: str, *, must_exist: bool = True) -> Iterator[SqliteSaver]:
-    """The saver on the database at `db`, a path or `sqlite:///PATH`; raises CommandError if it is not there."""
+def open_saver(db: str, *, must_exist: bool = True) -> Iterator[CheckpointSaver]:
+    """The saver on the database at `db`: a path, `sqlite:///PATH` or `postgresql://...`; raises CommandError if a file
+    is not there, MissingExtraError if what PostgreSQL needs is not installed."""
+    if is_postgres(db):
+        with postgres_saver(db) as saver:
+            yield saver
+        return
     path = database_path(db)
     if must_exist and not path.is_file():
         raise CommandError(f"there is no database at {str(path)!r}", hint="say where it is with --db PATH")
@@ -23,6 +32,22 @@ def open_saver(db: str, *, must_exist: bool = True) -> Iterator[SqliteSaver]:
         yield saver
 
 
+def is_postgres(db: str) -> bool:
+    """Whether `db` is the URL of a PostgreSQL database."""
+    return db.partition("://")[0] in _POSTGRES
+
+
+def postgres_saver(url: str) -> AbstractContextManager[CheckpointSaver]:
+    """The saver on a PostgreSQL database."""
+    try:
+        from clew.checkpoint.postgres import PostgresSaver  # late: needs the extra
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("clew."):
+            raise
+        raise MissingExtraError("a PostgreSQL database", "postgres") from error
+    return PostgresSaver.from_conn_string(url)
+
+
 def database_path(db: str) -> Path:
     """The file that `db` means; raises CommandError for a URL of another kind."""
     scheme, separator, _ = db.partition("://")
@@ -30,6 +55,7 @@ def database_path(db: str) -> Path:
         return Path(db)
     if scheme != "sqlite":
         raise CommandError(
-            f"no storage serves {scheme!r} URLs", hint="give a path, or sqlite:///PATH (four slashes: from the root)"
+            f"no storage serves {scheme!r} URLs",
+            hint="give a path, sqlite:///PATH (four slashes: from the root), or postgresql://...",
         )
     return Path(unquote(urlsplit(db).path.removeprefix("/")))

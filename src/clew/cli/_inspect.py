@@ -11,6 +11,7 @@ from typing import Annotated, Any, cast
 from rich.text import Text
 from typer import Argument, Exit, Option
 
+from clew.checkpoint._face import CheckpointSaver
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.cli import _show as show
 from clew.cli._database import open_saver
@@ -105,7 +106,7 @@ def threads(db: Database = DEFAULT_DB, as_json: AsJson = False) -> None:
 def doctor(db: Database = DEFAULT_DB, as_json: AsJson = False) -> None:
     """Verify the file and every thread's chain of steps; status 1 if something is broken."""
     with open_saver(db) as saver:
-        damage = saver.damage()
+        damage = saver.damage() if isinstance(saver, SqliteSaver) else list[str]()
         found = {one.thread_id: saver.verify(one.thread_id).problems for one in saver.threads()}
     broken = [thread for thread, problems in found.items() if problems]
     if as_json:
@@ -143,7 +144,7 @@ def snapshot_facts(graph: Any, where: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def stored_facts(saver: SqliteSaver, thread: str, checkpoint: str | None) -> dict[str, Any] | None:
+def stored_facts(saver: CheckpointSaver, thread: str, checkpoint: str | None) -> dict[str, Any] | None:
     """What storage alone knows of a thread's checkpoint; None if there is none."""
     saved = saver.run(saver.session(thread).cursor().load(checkpoint_id=checkpoint, opaque=True))
     if saved is None:
