@@ -32,6 +32,7 @@ __all__ = (
     "GraphRecursionError",
     "InvalidKeyError",
     "InvalidMessagesError",
+    "InvalidQueryError",
     "InvalidTenantError",
     "InvalidThreadIdError",
     "InvalidUpdateError",
@@ -247,6 +248,11 @@ class StorageUnavailableError(StorageError, ConnectionError):
 
 class StorageTimeoutError(StorageError, TimeoutError):
     """The database or its pool of connections did not do it in time; nothing is half done."""
+
+
+class InvalidQueryError(StorageError, ValueError):
+    """A saver was asked for what makes no sense, such as a limit that is no number or an id that no storage can keep;
+    nothing was read or written."""
 
 
 class ThreadConflictError(StorageError):

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from clew.errors import ClewError, InvalidTenantError, InvalidThreadIdError
+from clew.errors import ClewError, InvalidQueryError, InvalidTenantError, InvalidThreadIdError
 
 __all__ = (
+    "check_namespace",
     "checkpoint_id",
     "id_bytes",
     "id_micros",
@@ -32,6 +33,8 @@ _LAST_TICK = (1 << 60) - 1
 _TEXT_MARK = b"\x00"  # what begins the bytes of an id that is not a UUID; sorts before every version 6 UUID of this era
 THREAD_ID_MAX = 255
 TENANT_MAX = 255
+ID_MAX = 255
+NAMESPACE_MAX = 4000
 
 
 def new_checkpoint_id(after: bytes | None = None, node: bytes | None = None) -> bytes:
@@ -66,7 +69,12 @@ def id_text(id: bytes) -> str:
 
 
 def id_bytes(text: str) -> bytes:
-    """The bytes an id is kept as: 16 for a UUID in its canonical text, else a mark and the text itself."""
+    """The bytes an id is kept as: 16 for a UUID in its canonical text, else a mark and the text itself.
+
+    Raises `InvalidQueryError` for what is no text, is over 255 characters, or holds a lone surrogate.
+    """
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a caller's value
+        raise InvalidQueryError(f"an id is of type {type(text).__name__!r}, not text")
     if len(text) == 36 and text[8] == text[13] == text[18] == text[23] == "-":
         digits = text.replace("-", "")
         try:
@@ -75,7 +83,12 @@ def id_bytes(text: str) -> bytes:
             raw = b""
         if len(raw) == 16 and raw[0] != 0 and raw.hex() == digits:
             return raw
-    return _TEXT_MARK + text.encode("utf-8", "surrogatepass")
+    if len(text) > ID_MAX:
+        raise InvalidQueryError(f"an id has {len(text)} characters, over the limit of {ID_MAX}")
+    try:
+        return _TEXT_MARK + text.encode()
+    except UnicodeEncodeError:
+        raise InvalidQueryError(f"the id {text!r} holds a lone surrogate") from None
 
 
 def id_micros(id: bytes) -> int:
@@ -121,6 +134,14 @@ def tenant_name(value: Any) -> str:
     text = str.__str__(value)  # plain text of a subclass too
     _check_text("tenant", text, TENANT_MAX, InvalidTenantError)
     return text
+
+
+def check_namespace(ns: Any) -> None:
+    """Raise `InvalidQueryError` unless `ns` is a namespace: text, at most 4000 characters, without NUL or lone
+    surrogates."""
+    if not isinstance(ns, str):
+        raise InvalidQueryError(f"checkpoint_ns is of type {type(ns).__name__!r}, not text")
+    _check_text("checkpoint_ns", ns, NAMESPACE_MAX, InvalidQueryError)
 
 
 def _check_text(what: str, text: str, limit: int, error: type[ClewError]) -> None:

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from clew.errors import InvalidQueryError
+
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
@@ -109,6 +111,17 @@ class HistoryQuery:
     before: str | None = None
     limit: int | None = None
     filter: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        """Refuse, before anything is read, what is no number or no dict: `InvalidQueryError`."""
+        if self.limit is not None and type(self.limit) is not int:
+            raise InvalidQueryError(
+                f"the limit of a listing is of type {type(self.limit).__name__!r}", hint="give a whole number, or None"
+            )
+        if not isinstance(self.filter, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - a caller's value
+            raise InvalidQueryError(
+                f"the filter of a listing is of type {type(self.filter).__name__!r}", hint="give a dict"
+            )
 
 
 class Cursor(Protocol):

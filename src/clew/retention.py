@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from clew.errors import InvalidQueryError
+
 __all__ = (
     "Retention",
     "RetentionProgress",
@@ -52,6 +54,8 @@ class Retention:
     delete_if: Callable[[ThreadUsage], bool] | None = None
 
     def __post_init__(self) -> None:
+        if self.keep_last is not None and type(self.keep_last) is not int:
+            raise InvalidQueryError(f"keep_last is of type {type(self.keep_last).__name__!r}, not a whole number")
         if self.keep_last is not None and self.keep_last < 1:
             raise ValueError(f"keep_last is {self.keep_last}; the newest checkpoint always stays, so it is at least 1")
         for name, age in (

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from clew.checkpoint._reencryption import reencryption
 from clew.checkpoint._retention import BATCH, OnProgress, RetentionRun, Work, arun_work, run_work
-from clew.checkpoint._tuples import checkpoint_tuple, config_of, matches
+from clew.checkpoint._tuples import check_names, checkpoint_tuple, config_of, matches
 from clew.checkpoint.base import (
     WRITES_IDX_MAP,
     BaseCheckpointSaver,
@@ -21,7 +21,7 @@ from clew.checkpoint.base import (
     get_checkpoint_id,
     get_checkpoint_metadata,
 )
-from clew.ids import id_bytes
+from clew.ids import check_namespace, id_bytes
 from clew.ids import thread_id as check_thread_id
 from clew.protocols import HistoryQuery
 from clew.retention import Retention, RetentionReport
@@ -326,6 +326,8 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
         thread = None if config is None else check_thread_id(configurable["thread_id"])
         tenant = self.tenant_of(configurable.get("checkpoint_tenant"))
         ns: str | None = configurable.get("checkpoint_ns")
+        if ns is not None:
+            check_namespace(ns)
         only: str | None = configurable.get("checkpoint_id")
         codec = self._codec()
         query = HistoryQuery(None if before is None else get_checkpoint_id(before), limit, filter or {})
@@ -380,6 +382,8 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
     ) -> LogOp[None]:
         place = self._place(config)
+        check_names("task_path", task_path)
+        check_names("a channel", *(channel for channel, _ in writes))
         task = direct.encode_writes(writes, task_id, task_path, self._codec())
         indexes = [WRITES_IDX_MAP.get(channel, index) for index, (channel, _) in enumerate(writes)]
         replaces = all(channel in WRITES_IDX_MAP for channel, _ in writes)

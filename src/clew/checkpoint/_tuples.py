@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from clew.checkpoint.base import Checkpoint, CheckpointMetadata, CheckpointTuple, RunnableConfig
+from clew.errors import InvalidQueryError
 from clew.ids import id_bytes, id_text
 from clew.protocols import HistoryQuery
 from clew.serde import Codec
@@ -54,3 +55,14 @@ def matches(found: Loaded, query: HistoryQuery, codec: Codec) -> bool:
         return False
     metadata = loaded.metadata(found, codec.decode)
     return all(metadata.get(key) == value for key, value in query.filter.items())
+
+
+def check_names(what: str, *names: object) -> None:
+    """Raise `InvalidQueryError` unless all are texts that can be stored."""
+    for name in names:
+        if not isinstance(name, str):
+            raise InvalidQueryError(f"{what} is of type {type(name).__name__!r}, not text")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise InvalidQueryError(f"{what} {name!r} holds a lone surrogate") from None

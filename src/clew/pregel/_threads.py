@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from clew._scope import RunScope, current
@@ -16,6 +16,7 @@ from clew.engine.request import Request
 from clew.engine.snapshot import planned, snapshot
 from clew.engine.update import update
 from clew.errors import InvalidThreadIdError, NoSaverError
+from clew.ids import check_namespace
 from clew.ids import thread_id as checked_thread_id
 from clew.pregel._config import Config, configurable, merged, saved_metadata
 from clew.pregel._tenant import open_session, shown_tenant, tenant_of
@@ -237,6 +238,7 @@ class ThreadMethods:
             )
         thread_id = checked_thread_id(thread)
         ns = given.get("checkpoint_ns") or ""
+        check_namespace(ns)
         graph: Any = self
         if ns and "__pregel_checkpointer" not in given:
             graph = self._graph_at(ns)
@@ -370,9 +372,9 @@ class _Page:
 
 def _pages(filter: Mapping[str, Any] | None, before: Config | None, limit: int | None) -> Iterator[_Page]:
     first = configurable(before).get("checkpoint_id")
-    size = _PAGE if limit is None else min(_PAGE, limit)
+    query = HistoryQuery(first, limit, filter or {})  # refuses what makes no sense
     if limit is not None and limit <= 0:
         return
-    page = _Page(HistoryQuery(first, size, filter or {}), limit)
+    page = _Page(replace(query, limit=_PAGE if limit is None else min(_PAGE, limit)), limit)
     while True:
         yield page

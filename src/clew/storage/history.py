@@ -22,6 +22,7 @@ from clew.storage.records import TaskRecord
 from clew.storage.state import Replay, State
 from clew.storage.values import LIST, OPAQUE, Value, decode_value
 
+_MOST = 1 << 31  # what every backend takes for a limit
 _FIRST_BATCH = 256  # checkpoints looked at before asking for more, when a filter decides how many are needed
 _LARGEST_BATCH = 4096  # and at most; each batch may read as many rows again, to the keyframe before it
 
@@ -44,7 +45,7 @@ def read_history(place: Place, query: HistoryQuery, decode: Decode) -> Steps[lis
     yield from listing.open()
     before = None if query.before is None else id_bytes(query.before)
     found: list[Loaded] = []
-    batch = _FIRST_BATCH if query.filter else query.limit
+    batch = _FIRST_BATCH if query.filter else None if query.limit is None else min(query.limit, _MOST)
     while query.limit is None or len(found) < query.limit:
         rows = yield Query("step_list", (place.tenant, head.line, before, -1 if batch is None else batch))
         if not rows:

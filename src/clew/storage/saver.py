@@ -6,7 +6,7 @@ import copy
 from typing import Any, Self, TypeVar
 
 from clew.errors import InvalidTenantError
-from clew.ids import tenant_name
+from clew.ids import check_namespace, tenant_name
 from clew.ids import thread_id as check_thread_id
 from clew.serde import Codec, TypeRegistry, default_registry
 from clew.serde.given import codec_and_keys
@@ -92,6 +92,8 @@ class LogSaver:
 
     def place(self, thread_id: str, ns: str = "", tenant: str | None = None) -> Place:
         """A namespace of a thread, of this saver's tenant unless told."""
+        if ns:
+            check_namespace(ns)
         return Place(self.tenant if tenant is None else tenant, thread_id, ns, self.vault)
 
     def codec(self, types: frozenset[type]) -> Codec:
