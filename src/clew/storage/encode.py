@@ -19,7 +19,7 @@ from clew.storage.delta import diff
 from clew.storage.memo import MIN_ITEMS, Memo, decode_messages, encode_messages, is_long
 from clew.storage.records import StepRecord, TaskRecord
 from clew.storage.state import EMPTY, State, full_values, moved_hash
-from clew.storage.values import LIST, decode_full, decode_value, dict_value, encode_full, encode_value
+from clew.storage.values import LIST, Encoder, decode_full, decode_value, dict_value, encode_full, encode_value
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -33,6 +33,7 @@ def encode_step(
     remembers of long lists, by channel; they are brought up to date.
     """
     values = dict(before.values)
+    once = _Once(codec)
     hash, size = before.hash, before.size
     deltas: dict[str, Any] = {}
     gone: list[str] = []
@@ -52,9 +53,9 @@ def encode_step(
         value = new_values[name]
         try:
             if memos is None or not is_long(value):
-                new = encode_value(value, codec, old)
+                new = encode_value(value, once, old)
             else:
-                new = encode_messages(name, value, codec, old, memos)
+                new = encode_messages(name, value, once, old, memos)
         except SerializationError as error:
             for task in step.writes:
                 encode_task(task, codec)  # names the node, if one has just written what cannot be stored
@@ -80,17 +81,41 @@ def encode_step(
         size=size,
         hash=hash,
     )
-    return after, _record(before, after, step, codec, deltas, gone, versions, in_full=in_full)
+    return after, _record(before, after, step, codec, once, deltas, gone, versions, in_full=in_full)
 
 
-def encode_task(task: TaskWrites, codec: Codec) -> TaskRecord:
-    """One task's writes in encoded form."""
+class _Once:
+    """Encodes for one commit: a message that a task wrote is in its channel's value, too, and is encoded once."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._known: dict[int, bytes] = {}  # by identity: the step holds the objects meanwhile
+        self.encode = codec.encode
+
+    def encode_items(self, values: Sequence[Any]) -> list[bytes]:
+        """As the codec's."""
+        known = self._known
+        found = [known.get(id(value)) for value in values]
+        missing = [index for index, data in enumerate(found) if data is None]
+        if not missing:
+            return found  # pyright: ignore[reportReturnType] - none is None
+        if len(missing) == len(values):
+            packed = self._codec.encode_items(values)
+            known.update(zip(map(id, values), packed, strict=True))
+            return packed
+        for index, data in zip(missing, self._codec.encode_items([values[index] for index in missing]), strict=True):
+            found[index] = known[id(values[index])] = data
+        return found  # pyright: ignore[reportReturnType] - none is None
+
+
+def encode_task(task: TaskWrites, codec: Codec, encoder: Encoder | None = None) -> TaskRecord:
+    """One task's writes in encoded form, by `encoder` if one is given."""
     channels: list[str] = []
     values: list[Any] = []
     for channel, value in task.writes:
         channels.append(channel)
         try:
-            values.append(encode_full(value, codec))
+            values.append(encode_full(value, encoder or codec))
         except SerializationError as error:
             by = f" by {task.name!r}" if task.name else ""
             raise _unstorable(error, f"a write to channel {channel!r}{by}", value, codec) from error
@@ -158,6 +183,7 @@ def _record(
     after: State,
     step: Step,
     codec: Codec,
+    once: Encoder,
     deltas: dict[str, Any],
     gone: Sequence[str],
     versions: dict[str, Any],
@@ -166,7 +192,7 @@ def _record(
 ) -> StepRecord:
     metadata = after.metadata
     assert metadata is not None, "a state that was just encoded has metadata"
-    writes = [encode_task(task, codec) for task in step.writes]
+    writes = [encode_task(task, codec, once) for task in step.writes]
     if in_full:
         before, deltas, gone, versions = EMPTY, full_values(after.values), [], dict(after.versions)
     return StepRecord(

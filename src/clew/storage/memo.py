@@ -21,9 +21,8 @@ from typing import Any, TypeGuard, cast
 
 import ormsgpack
 
-from clew.serde import Codec
 from clew.serde._plain import BIN8, BIN16, BIN32, OPTIONS
-from clew.storage.values import LIST, Value, array_header, encode_value
+from clew.storage.values import LIST, Encoder, Value, array_header, encode_value
 
 MIN_ITEMS = 16
 _new = object.__new__
@@ -83,7 +82,7 @@ def is_long(value: Any) -> TypeGuard[list[Any]]:
     return type(cast("object", value)) is list and len(value) >= MIN_ITEMS
 
 
-def encode_messages(name: str, items: list[Any], codec: Codec, old: Value | None, memos: dict[str, Memo]) -> Value:
+def encode_messages(name: str, items: list[Any], codec: Encoder, old: Value | None, memos: dict[str, Memo]) -> Value:
     """As `encode_value` for a channel's list, with what `memos` knows of it, which is brought up to date."""
     memo = memos.pop(name, None)
     if memo is None or memo.value is not old or not memo.begins(items):

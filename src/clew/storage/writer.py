@@ -54,8 +54,10 @@ class Job:
             if error is not None and self.op.session.error is None:
                 self.op.session.error = error
             self.is_done = True
-        if self.on_done is not None:
-            self.on_done(self)
+        # Who waits holds this job, and this job held who waits: no run should be left to the garbage collector.
+        on_done, self.on_done = self.on_done, None
+        if on_done is not None:
+            on_done(self)
 
 
 class WriteQueue:

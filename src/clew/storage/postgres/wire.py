@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import pq
@@ -207,7 +207,7 @@ def encode(params: Sequence[Any]) -> tuple[list[bytes | None], list[int]]:
     values: list[bytes | None] = []
     formats: list[int] = []
     for value in params:
-        kind = cast("type[Any]", type(value))
+        kind: Any = type(value)
         if kind is int:
             values.append(b"%d" % value)
             formats.append(0)
