@@ -207,7 +207,7 @@ def encode(params: Sequence[Any]) -> tuple[list[bytes | None], list[int]]:
     values: list[bytes | None] = []
     formats: list[int] = []
     for value in params:
-        kind: Any = type(value)
+        kind = value.__class__
         if kind is int:
             values.append(b"%d" % value)
             formats.append(0)
