@@ -35,13 +35,14 @@ _settling = threading.Lock()
 class Job:
     """One write on its way, and what came of it."""
 
-    __slots__ = ("error", "is_done", "is_lost", "on_done", "op", "result")
+    __slots__ = ("error", "is_done", "is_lost", "on_done", "op", "result", "unit")
 
     def __init__(self, op: LogOp[Any], on_done: Callable[[Job], None] | None = None) -> None:
         self.op = op
         self.on_done = on_done
         self.is_done = False
         self.is_lost = False  # it was sent once, and whether it was carried out is not known
+        self.unit: Any = None  # for a backend to keep what can tell
         self.result: Any = None
         self.error: BaseException | None = None
 

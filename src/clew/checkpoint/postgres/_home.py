@@ -41,7 +41,7 @@ class Home:
         self._lanes = [Lane(self._carry, self._rescue) for _ in range(_LANES)]
         self._loads: Lane[_Load] = Lane(self._carry_loads, self._give_up)
         self._bytes = 0  # of writes that nobody waits for
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._changed: dict[int, asyncio.Event] = {}
 
     async def set_up(self, *, post: bool = False) -> None:
@@ -50,16 +50,28 @@ class Home:
         self._saver.state.is_ready = True
 
     async def read(self, op: LogOp[Any]) -> Any:
-        """Run a rule that only reads; loads travel together."""
+        """Run a rule that only reads; loads travel together. It is run to its end also if the caller stops waiting: a
+        connection that is left in the middle of an answer is lost."""
         if op.kind != "load":
-            await self._make_ready()
-            return await self._run(self._saver.tables.read(op.steps, op.tenant))
+            reading = asyncio.get_running_loop().create_task(self._read(op))
+            self._tasks.add(reading)
+            reading.add_done_callback(self._has_read)
+            return await asyncio.shield(reading)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._loads.post((op, future))
         result = await future
         if isinstance(result, BaseException):
             raise result
         return result
+
+    async def _read(self, op: LogOp[Any]) -> Any:
+        await self._make_ready()
+        return await self._run(self._saver.tables.read(op.steps, op.tenant))
+
+    def _has_read(self, reading: asyncio.Task[Any]) -> None:
+        self._tasks.discard(reading)
+        if not reading.cancelled():
+            reading.exception()  # whoever still waits gets it; nobody else is to hear of it
 
     async def written(self, op: LogOp[Any]) -> Job:
         """Carry a write out, together with others that wait; also if the caller stops waiting."""
@@ -207,7 +219,10 @@ class Home:
 
 
 def _closed() -> StorageError:
-    return StorageError("the event loop was closed before the write was done; it may be stored")
+    return StorageError(
+        "the event loop was closed before the write was done; it may be stored",
+        hint="run it again: it goes on from what is stored",
+    )
 
 
 def _call(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from clew.checkpoint._face import CheckpointSaver
 from clew.checkpoint.serde.jsonplus import JsonPlusSerializer
-from clew.errors import StorageError
+from clew.errors import InvalidTenantError, StorageError
 from clew.serde import Codec, TypeRegistry
 from clew.storage.operation import LogOp
 from clew.storage.saver import HEADS_LIMIT, KEYFRAME_CHAIN, KEYFRAME_FACTOR, finished
@@ -26,7 +26,7 @@ from clew.storage.writer import Job, WriteQueue
 try:
     import psycopg
 
-    from clew.storage.postgres.connections import ConnectionSource, PoolSource, Source, open_pool, where_is
+    from clew.storage.postgres.connections import ConnectionSource, Source, given_pool, open_pool
     from clew.storage.postgres.script import Script, run
     from clew.storage.postgres.tables import PostgresTables, Settings
     from clew.storage.postgres.wire import Wire
@@ -52,14 +52,14 @@ class PostgresSaver(CheckpointSaver):
     closes it). Connections are used for the length of a round trip, in transactions of their own, whatever their row
     factory or autocommit setting is.
 
-    `schema` is where the tables are (by default wherever the connections' search_path leads). `prepare=False` prepares
-    no statements and sets nothing for a session, for a proxy that shares connections between clients.
-    `commit="fast"` commits with `synchronous_commit=off`: a crash of the server may lose the last commits (about 0.2 to
-    0.6 seconds of them), never leaving a hole. `row_security=True` names the tenant in every transaction, for the
-    policies that `setup` makes then. Times in seconds: `retry_for` bounds how long a database that is gone or refuses
-    is tried again, `lock_wait` how long a row that another client holds is waited for, `answer_timeout` how long a
-    server may be silent, `pool_timeout` how long to wait for a free connection at a time. `tenant` binds the saver
-    to one tenant's threads; see `with_tenant`.
+    `schema` is where the tables are (by default wherever the connections' search_path leads). `prepare=False`
+    prepares no statements and sets nothing for a session, for a proxy that shares connections between clients.
+    `commit="fast"` commits with `synchronous_commit=off`: a crash of the server may lose the last commits (about
+    0.2 to 0.6 seconds of them), never leaving a hole. `row_security=True` names the tenant in every transaction,
+    for the policies that `setup` makes then; every call needs a tenant. Times in seconds: `retry_for` bounds how
+    long a database that is gone or refuses is tried again, `lock_wait` how long a row that another client holds is
+    waited for, `answer_timeout` how long a server may be silent, `pool_timeout` how long to wait for a free
+    connection at a time. `tenant` binds the saver to one tenant's threads; see `with_tenant`.
     """
 
     def __init__(
@@ -127,8 +127,7 @@ class PostgresSaver(CheckpointSaver):
         if isinstance(conn, psycopg.Connection):
             return ConnectionSource(cast("psycopg.Connection[Any]", conn), prepare=settings.prepare)
         if hasattr(conn, "getconn") and hasattr(conn, "putconn"):
-            where = where_is(str(conn.conninfo)) if isinstance(getattr(conn, "conninfo", None), str) else "the database"
-            return PoolSource(conn, where=where, prepare=settings.prepare, owns=False, has_settings=False)
+            return given_pool(conn, prepare=settings.prepare)
         raise TypeError(
             f"conn is a {type(conn).__name__}, neither a connection string, a psycopg Connection nor a ConnectionPool"
         )
@@ -152,9 +151,8 @@ class PostgresSaver(CheckpointSaver):
         `post` also does what takes away things that only older versions of clew use: when no replica runs one any more.
         With a connection that was given and has a transaction open, it is part of that transaction.
         """
-        link, wire = self._link, None
-        if isinstance(link, ConnectionSource) and link.is_in_transaction:
-            wire = link.take_inside()
+        self._check_usable()
+        wire = self._link.take_inside() if isinstance(self._link, ConnectionSource) else None
         self._run(self.tables.set_up(post=post, inside=wire is not None), wire)
         self.state.is_ready = wire is None
 
@@ -162,7 +160,7 @@ class PostgresSaver(CheckpointSaver):
 
     def run(self, op: LogOp[T]) -> T:
         """Run an operation and wait for it (a write: until it is durable)."""
-        self._check_usable()
+        self._check_usable(op)
         session = op.session
         if session.error is not None:
             raise session.error
@@ -175,7 +173,7 @@ class PostgresSaver(CheckpointSaver):
 
     def submit(self, session: LogSession, op: LogOp[None]) -> None:
         """Queue a write of `session` behind its earlier ones and return at once."""
-        self._check_usable()
+        self._check_usable(op)
         if session.error is not None:
             raise session.error
         if session.home is not None and session.home.is_here and not session.in_lane:
@@ -220,8 +218,9 @@ class PostgresSaver(CheckpointSaver):
     def close(self) -> None:
         """Write what was submitted and close the pool, if it is the saver's own; it cannot be used afterwards.
 
-        Does nothing on a clone (`with_tenant`, `with_allowlist`): the storage is its original's."""
-        if self.original is not None:
+        Does nothing on a clone (`with_tenant`, `with_allowlist`): the storage is its original's. Nor after a fork: the
+        connections are those of the process that has opened them."""
+        if self.original is not None or self.state.process != os.getpid():
             return
         self.state.is_closed = True
         for lane in self._lanes:
@@ -241,7 +240,7 @@ class PostgresSaver(CheckpointSaver):
 
     async def arun(self, op: LogOp[T]) -> T:
         """Run an operation without blocking the event loop."""
-        self._check_usable()
+        self._check_usable(op)
         session = op.session
         if session.error is not None:
             raise session.error
@@ -355,13 +354,18 @@ class PostgresSaver(CheckpointSaver):
     def _run(self, script: Script[T], wire: Wire | None = None) -> T:
         return run(script, self._link, patience=self.pool_timeout, timeout=self.settings.answer_timeout, wire=wire)
 
-    def _check_usable(self) -> None:
+    def _check_usable(self, op: LogOp[Any] | None = None) -> None:
         if self.state.is_closed:
             raise StorageError(f"the saver on {self.tables.where} is closed", hint="open a new one")
         if self.state.process != os.getpid():
             raise StorageError(
                 f"the saver on {self.tables.where} was opened in another process",
                 hint="open one in each process, after the fork",
+            )
+        if op is not None and self.settings.row_security and not op.tenant:
+            raise InvalidTenantError(
+                f"the saver on {self.tables.where} was opened with row_security=True, and the call names no tenant",
+                hint="give the saver a tenant, use saver.with_tenant(...), or name it in the config",
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Any, Self, TypeVar, cast
 
@@ -84,6 +85,7 @@ class _OfLoop:
     has_settings = False
 
     def __init__(self, source: LoopSource) -> None:
+        self.lent: Counter[int] = Counter()
         self.source = source
         self.where = source.where
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -104,6 +106,9 @@ class _OfLoop:
         raise self.elsewhere("a blocking call")
 
     def give_back(self, wire: Any) -> None:
+        pass
+
+    def discard(self, wire: Any) -> None:
         pass
 
     def close(self) -> None:

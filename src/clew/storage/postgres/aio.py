@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 import psycopg
+from psycopg_pool import PoolTimeout
 
 from clew.errors import StorageError
-from clew.storage.postgres.connections import Source, where_is
+from clew.storage.postgres.connections import Source, failed_connects, late, where_is
+from clew.storage.postgres.faults import Fault, fault_of
 from clew.storage.postgres.script import Pause, Script
 from clew.storage.postgres.wire import WRITE, NoAnswerError, Waits, Wire
 from clew.storage.query import Row
@@ -36,6 +38,10 @@ class LoopSource(Protocol):
         """Take a connection back, whatever state it is in."""
         ...
 
+    async def discard(self, wire: Wire) -> None:
+        """Take a connection back that is of no use: where there are others, it is closed."""
+        ...
+
 
 class LoopPool:
     """Connections of a `psycopg_pool.AsyncConnectionPool`."""
@@ -45,13 +51,24 @@ class LoopPool:
         self.where = where_is(conninfo) if isinstance(conninfo, str) else "the database"
         self._pool = pool
         self._prepare = prepare
+        self._errors = failed_connects(pool)
 
     async def take(self, seconds: float) -> Wire:
-        return Wire(await self._pool.getconn(seconds), prepare=self._prepare)
+        try:
+            return Wire(await self._pool.getconn(seconds), prepare=self._prepare)
+        except PoolTimeout as error:
+            known, self._errors = self._errors, failed_connects(self._pool)
+            raise late(error, is_failing=self._errors > known) from error
 
     async def give_back(self, wire: Wire) -> None:
         if not wire.is_idle:
-            await wire.connection.close()  # pyright: ignore[reportGeneralTypeIssues] - an AsyncConnection here
+            await self.discard(wire)
+            return
+        with contextlib.suppress(Exception):
+            await self._pool.putconn(wire.connection)
+
+    async def discard(self, wire: Wire) -> None:
+        await wire.connection.close()  # pyright: ignore[reportGeneralTypeIssues] - an AsyncConnection here
         with contextlib.suppress(Exception):
             await self._pool.putconn(wire.connection)
 
@@ -90,6 +107,9 @@ class LoopConnection:
         finally:
             self._lock.release()
 
+    async def discard(self, wire: Wire) -> None:
+        await self.give_back(wire)  # the only one there is, and its owner's
+
 
 async def run(script: Script[T], source: LoopSource, *, patience: float, timeout: float) -> T:
     """As `clew.storage.postgres.script.run`, on the running event loop."""
@@ -109,9 +129,10 @@ async def run(script: Script[T], source: LoopSource, *, patience: float, timeout
                     wire = await source.take(patience)
                 rows = await wait(wire, wire.exchange(effect.calls, effect.on_sent), timeout=timeout)
             except Exception as error:
-                if wire is not None and wire.is_dead:
+                is_of_no_use = isinstance(error, psycopg.Error) and fault_of(error) is Fault.RECONNECT
+                if wire is not None and (wire.is_dead or is_of_no_use):
                     given, wire = wire, None
-                    await source.give_back(given)
+                    await source.discard(given)
                 effect = script.throw(error)
             else:
                 effect = script.send(rows)
@@ -168,11 +189,26 @@ class Borrowed:
     async def take(self, seconds: float) -> Wire:
         wire = self._source.take_now()
         if wire is None:
-            wire = await asyncio.get_running_loop().run_in_executor(None, self._source.take, seconds)
+            taking = asyncio.get_running_loop().run_in_executor(None, self._source.take, seconds)
+            try:
+                wire = await asyncio.shield(taking)
+            except asyncio.CancelledError:
+                taking.add_done_callback(self._not_wanted)
+                raise
+        self._source.lent[threading.get_ident()] += 1
         return wire
 
     async def give_back(self, wire: Wire) -> None:
+        self._source.lent[threading.get_ident()] -= 1
         self._source.give_back(wire)
+
+    async def discard(self, wire: Wire) -> None:
+        self._source.lent[threading.get_ident()] -= 1
+        self._source.discard(wire)
+
+    def _not_wanted(self, taking: asyncio.Future[Wire]) -> None:
+        if not taking.cancelled() and taking.exception() is None:
+            self._source.give_back(taking.result())
 
 
 class Lane(Generic[J]):

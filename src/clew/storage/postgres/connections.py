@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import psycopg
@@ -14,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from clew.errors import StorageError
+from clew.storage.postgres.faults import NoneFreeError, NotLetInError, is_refusal
 from clew.storage.postgres.wire import Wire
 
 _CONNECTION_DEFAULTS: dict[str, Any] = {  # a server that is gone is noticed within seconds, not after hours
@@ -27,6 +31,7 @@ _CONNECTION_DEFAULTS: dict[str, Any] = {  # a server that is gone is noticed wit
 }
 _NOW = 0.0005  # seconds: a pool that is asked for less does not even look
 _RECONNECT_SECONDS = 2.0  # after which a pool's own patience ends; the caller's decides
+_FIRST_LOOK, _NEXT_LOOK = 0.1, 1.0  # seconds of waiting for a connection after which the pool is asked why
 
 
 class Source(Protocol):
@@ -34,6 +39,7 @@ class Source(Protocol):
 
     where: str
     has_settings: bool  # whether connections come with the saver's settings; if not, each transaction sets them
+    lent: Counter[int]  # how many connections the scripts of an event loop hold, by its thread
 
     def take(self, seconds: float) -> Wire:
         """A connection; raises psycopg's errors if there is none within `seconds`."""
@@ -47,6 +53,10 @@ class Source(Protocol):
         """Take a connection back, whatever state it is in."""
         ...
 
+    def discard(self, wire: Wire) -> None:
+        """Take a connection back that is of no use: where there are others, it is closed."""
+        ...
+
     def close(self) -> None:
         """Close what this opened."""
         ...
@@ -55,15 +65,40 @@ class Source(Protocol):
 class PoolSource:
     """Connections of a `psycopg_pool.ConnectionPool`."""
 
-    def __init__(self, pool: Any, *, where: str, prepare: bool, owns: bool, has_settings: bool) -> None:
+    def __init__(
+        self,
+        pool: Any,
+        *,
+        where: str,
+        prepare: bool,
+        has_settings: bool,
+        connect: Callable[[], psycopg.Connection[Any]],
+        attempts: Attempts | None = None,
+    ) -> None:
+        """`connect` makes a connection as the pool does. `attempts`, of a pool of the saver's own, knows why it could
+        not."""
         self.where = where
         self.has_settings = has_settings
+        self.lent: Counter[int] = Counter()
         self._pool = pool
         self._prepare = prepare
-        self._owns = owns
+        self._connect = connect
+        self._attempts = attempts
+        self._errors = failed_connects(pool)
+        self._extra: set[Any] = set()
 
     def take(self, seconds: float) -> Wire:
-        connection = self._pool.getconn(seconds)
+        if self.lent[threading.get_ident()]:
+            # This blocks an event loop whose own scripts hold connections: waiting for one of those has no end.
+            return self.take_now() or self._take_extra()
+        return self._checked(self._getconn(seconds))
+
+    def _take_extra(self) -> Wire:
+        connection = self._connect()
+        self._extra.add(connection)
+        return Wire(connection, prepare=self._prepare)
+
+    def _checked(self, connection: Any) -> Wire:
         if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
             self._pool.putconn(connection)
             raise psycopg.OperationalError("the pool gave a connection whose transaction is open")
@@ -71,19 +106,92 @@ class PoolSource:
 
     def take_now(self) -> Wire | None:
         try:
-            return self.take(_NOW)
+            return self._checked(self._pool.getconn(_NOW))
         except PoolTimeout:
             return None
 
     def give_back(self, wire: Wire) -> None:
+        if wire.connection in self._extra:
+            self._extra.discard(wire.connection)
+            wire.connection.close()
+            return
         if not wire.is_idle:
             wire.connection.close()  # a pool replaces what comes back closed
         with contextlib.suppress(Exception):
             self._pool.putconn(wire.connection)
 
+    def discard(self, wire: Wire) -> None:
+        wire.connection.close()
+        self.give_back(wire)
+
     def close(self) -> None:
-        if self._owns:
+        if self._attempts is not None:
             self._pool.close()
+
+    def _getconn(self, seconds: float) -> Any:
+        """A connection, or the reason why there is none: a pool only says that it took too long."""
+        if self._attempts is None:
+            try:
+                return self._pool.getconn(seconds)
+            except PoolTimeout as error:
+                known, self._errors = self._errors, failed_connects(self._pool)
+                raise late(error, is_failing=self._errors > known) from error
+        deadline, look = time.monotonic() + seconds, _FIRST_LOOK
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return self._pool.getconn(min(look, left))
+            except PoolTimeout as error:
+                self._attempts.check()
+                if left <= look:
+                    raise late(error, is_failing=False) from error
+            look = _NEXT_LOOK
+
+
+class Attempts:
+    """What came of a pool's attempts to connect."""
+
+    def __init__(self) -> None:
+        self.failure: psycopg.Error | None = None  # of the last attempt
+        self._has_connected = False
+
+    def connection_class(self) -> type[psycopg.Connection[Any]]:
+        """A class of connections that takes note of what comes of connecting."""
+        attempts = self
+
+        class Noted(psycopg.Connection[Any]):
+            @classmethod
+            def connect(cls, *args: Any, **kwargs: Any) -> Any:
+                try:
+                    connection = super().connect(*args, **kwargs)
+                except psycopg.Error as error:
+                    attempts.failure = error
+                    raise
+                attempts.failure, attempts._has_connected = None, True
+                return connection
+
+        return Noted
+
+    def check(self) -> None:
+        """Raise if the last attempt has failed: as final, if there never was a connection and there will be none."""
+        failure = self.failure
+        if failure is None:
+            return
+        is_final = not self._has_connected and is_refusal(failure)
+        raise (NotLetInError if is_final else psycopg.OperationalError)(str(failure)) from failure
+
+
+def late(error: PoolTimeout, *, is_failing: bool) -> psycopg.OperationalError:
+    """What a pool's being late means, which `is_failing` to connect, or has no connection free."""
+    return psycopg.OperationalError(f"the pool cannot connect: {error}") if is_failing else NoneFreeError(str(error))
+
+
+def failed_connects(pool: Any) -> int:
+    """How often a pool could not connect, as far as it says."""
+    try:
+        return pool.get_stats().get("connections_errors", 0)
+    except Exception:  # some other class with the methods that matter
+        return 0
 
 
 class ConnectionSource:
@@ -93,25 +201,29 @@ class ConnectionSource:
 
     def __init__(self, connection: psycopg.Connection[Any], *, prepare: bool) -> None:
         self.where = where_is(connection.info.dsn)
+        self.lent: Counter[int] = Counter()
         self._connection = connection
         self._prepare = prepare
         self._lock = threading.Lock()
         self._is_shared = False  # with a transaction of its owner's
 
-    @property
-    def is_in_transaction(self) -> bool:
-        """Whether its owner has a transaction open."""
-        return self._connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
-
-    def take_inside(self) -> Wire:
-        """The connection, for statements that become part of its owner's transaction."""
+    def take_inside(self) -> Wire | None:
+        """The connection, for statements that become part of its owner's transaction; None if that has none open."""
         self._lock.acquire()
+        if self._connection.info.transaction_status != psycopg.pq.TransactionStatus.INTRANS:
+            self._lock.release()
+            return None
         self._is_shared = True
         return Wire(self._connection, prepare=False)
 
     def take(self, seconds: float) -> Wire:
+        if self.lent[threading.get_ident()]:
+            raise StorageError(
+                f"a blocking call inside an event loop cannot have the connection to {self.where}: the loop uses it",
+                hint="call the async method there, or give the saver a ConnectionPool",
+            )
         if not self._lock.acquire(timeout=max(seconds, 0.0)):
-            raise psycopg.OperationalError("the connection stayed in use")
+            raise NoneFreeError("the connection stayed in use")
         return self._taken()
 
     def take_now(self) -> Wire | None:
@@ -142,6 +254,9 @@ class ConnectionSource:
             self._is_shared = False
             self._lock.release()
 
+    def discard(self, wire: Wire) -> None:
+        self.give_back(wire)  # the only one there is, and its owner's
+
     def close(self) -> None:
         pass
 
@@ -155,8 +270,15 @@ def open_pool(conninfo: str, *, min_size: int, max_size: int, settings: dict[str
             values = [text for pair in settings.items() for text in pair]
             connection.execute(f"select {', '.join(['set_config(%s, %s, false)'] * len(settings))}".encode(), values)
 
+    def connect() -> psycopg.Connection[Any]:
+        connection = psycopg.connect(full, autocommit=True)
+        configure(connection)
+        return connection
+
+    attempts, full = Attempts(), with_defaults(conninfo)
     pool: Any = ConnectionPool(
-        with_defaults(conninfo),
+        full,
+        connection_class=attempts.connection_class(),
         min_size=min_size,
         max_size=max_size,
         open=False,
@@ -166,7 +288,27 @@ def open_pool(conninfo: str, *, min_size: int, max_size: int, settings: dict[str
         name="clew",
     )
     pool.open()
-    return PoolSource(pool, where=where_is(conninfo), prepare=is_direct, owns=True, has_settings=is_direct)
+    return PoolSource(
+        pool,
+        where=where_is(conninfo),
+        prepare=is_direct,
+        has_settings=is_direct,
+        connect=connect,
+        attempts=attempts,
+    )
+
+
+def given_pool(pool: Any, *, prepare: bool) -> PoolSource:
+    """A pool that was given."""
+
+    def connect() -> psycopg.Connection[Any]:
+        conninfo: Any = pool.conninfo() if callable(pool.conninfo) else pool.conninfo
+        options: Any = pool.kwargs() if callable(pool.kwargs) else pool.kwargs
+        settings: dict[str, Any] = {**(options or {}), "autocommit": True}
+        return psycopg.connect(conninfo, **settings)
+
+    where = where_is(pool.conninfo) if isinstance(getattr(pool, "conninfo", None), str) else "the database"
+    return PoolSource(pool, where=where, prepare=prepare, has_settings=False, connect=connect)
 
 
 def with_defaults(conninfo: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import psycopg
 
+from clew import _failpoints
 from clew.storage.migrate import Migration, check_applied, migrations
 from clew.storage.postgres.script import Flush, Script
 from clew.storage.postgres.texts import Texts
@@ -22,8 +23,9 @@ _TABLE = "create table if not exists clew_migration (number integer primary key,
 _POLICY = "clew_tenant"
 
 
-def check(texts: Texts, where: str) -> Script[bool]:
-    """Whether every table is there; raises `SchemaVersionError` if the database has become too new."""
+def check(texts: Texts, where: str, *, row_security: bool = False) -> Script[bool]:
+    """Whether every table is there, and with `row_security` its policy; raises `SchemaVersionError` if the database has
+    become too new."""
     try:
         rows = yield Flush([Call(texts.text("select number, name from clew_migration order by number"))])
     except psycopg.Error as error:
@@ -32,7 +34,14 @@ def check(texts: Texts, where: str) -> Script[bool]:
         raise
     known = migrations("postgres")
     check_applied(rows[0], known, where)
-    return {number for number, _ in rows[0]} >= {each.number for each in known if not each.is_post}
+    if not {number for number, _ in rows[0]} >= {each.number for each in known if not each.is_post}:
+        return False
+    if not row_security:
+        return True
+    names = tuple(texts.text(table) for table in TABLES)
+    regclasses = ", ".join(f"to_regclass(${index}::text)" for index, _ in enumerate(names, 1))
+    secured = f"select 1 from pg_class where oid in ({regclasses}) and relrowsecurity and relforcerowsecurity"
+    return len((yield Flush([Call(secured, names)]))[0]) == len(TABLES)
 
 
 def set_up(
@@ -77,18 +86,22 @@ def set_up(
 def _apply(texts: Texts, migration: Migration) -> Script[None]:
     for statement in migration.statements:
         yield Flush([Call(texts.text(statement))])
+        _failpoints.hit("migration.statement")
     record = "insert into clew_migration (number, name) values ($1::integer, $2::text)"
     yield Flush([Call(texts.text(record), (migration.number, migration.name))])
 
 
 def _secure(texts: Texts) -> Script[None]:
-    """Let each role see only the rows of the tenant that its transaction has named; the tables' owner, too."""
+    """Let each role see only the rows of the tenant that its transaction has named; the tables' owner, too.
+
+    A setting that a transaction had set is empty after it, and not gone: an empty one names no tenant.
+    """
     for table in TABLES:
         name = texts.text(table)
         there = "select 1 from pg_policy where polrelid = to_regclass($1::text) and polname = $2::name"
         if (yield Flush([Call(there, (name, _POLICY))]))[0]:
             continue  # making it anew would lock the table out
-        rule = "tenant = current_setting('clew.tenant', true)"
+        rule = "tenant = nullif(current_setting('clew.tenant', true), '')"
         yield Flush(
             [
                 Call(f"alter table {name} enable row level security"),

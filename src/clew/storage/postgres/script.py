@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, TypeVar
 
+import psycopg
+
 from clew.storage.postgres.connections import Source
+from clew.storage.postgres.faults import Fault, fault_of
 from clew.storage.postgres.wire import Call, Wire, wait
 from clew.storage.query import Row
 
@@ -54,9 +57,10 @@ def run(script: Script[T], source: Source, *, patience: float, timeout: float, w
                     wire = source.take(patience)
                 rows = wait(wire, wire.exchange(effect.calls, effect.on_sent), timeout=timeout)
             except Exception as error:
-                if wire is not None and wire.is_dead:
+                is_of_no_use = isinstance(error, psycopg.Error) and fault_of(error) is Fault.RECONNECT
+                if wire is not None and (wire.is_dead or is_of_no_use):
                     given, wire = wire, None
-                    source.give_back(given)
+                    source.discard(given)
                 effect = script.throw(error)
             else:
                 effect = script.send(rows)

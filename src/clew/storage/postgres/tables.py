@@ -36,6 +36,12 @@ T = TypeVar("T")
 _SNAPSHOT = Call("begin isolation level repeatable read, read only")
 _BEGIN, _COMMIT, _ROLLBACK = Call("begin"), Call("commit"), Call("rollback")
 _HEAD_COLUMNS = 12
+_ADDS = {  # queries that add a row which no other client can add, and what asks for it
+    "head_add": "select 1 from clew_head where tenant = $1 and line = $2",
+    "step_add": (
+        "select 1 from clew_step where tenant = $1 and line = $2 and branch = $3 and seq = $4 and checkpoint_id = $5"
+    ),
+}
 _STALE_TRIES = 3  # for a prepared statement that is gone, and the like
 _TIMEOUT_TRIES = 2
 
@@ -77,8 +83,9 @@ class PostgresTables:
     # The schema
 
     def ready(self) -> Script[bool]:
-        """Whether the tables are there, in a version that this one can use."""
-        return self._again(lambda: schema.check(self.texts, self.where))
+        """Whether the tables are there, in a version that this one can use, with policies where they are wanted."""
+        is_secure = self.settings.row_security
+        return self._again(lambda: schema.check(self.texts, self.where, row_security=is_secure))
 
     def set_up(self, *, post: bool, inside: bool) -> Script[None]:
         """Make or upgrade the tables; `inside` a transaction that is open already, as a part of it."""
@@ -88,7 +95,7 @@ class PostgresTables:
                 self.texts, self.where, post=post, row_security=self.settings.row_security, inside=inside
             )
 
-        return attempt() if inside else self._again(attempt)
+        return self._once(attempt) if inside else self._again(attempt)
 
     # Reading
 
@@ -276,7 +283,8 @@ class PostgresTables:
         call = None if op.intent is None else call_of(op.intent)
         if call is None:
             _hit(job, "before")
-            result = yield from self._transaction(op.steps, _BEGIN, op.tenant, locks=True, job=job)
+            job.unit = job.unit or _Unit()
+            result = yield from self._unit(op, job.unit, job)
             _settle(job, result, None)
             return
         found = (yield from self._flush([self.texts.qualified(call)], op.tenant, [job]))[0]
@@ -297,7 +305,8 @@ class PostgresTables:
         error: Exception | None = log.conflict(op.intent.cursor.place)
         if op.intent.makes_line and op.intent.claim is None:
             try:
-                yield from self._again(lambda: self._transaction(op.steps, _BEGIN, op.tenant, locks=True))
+                unit = _Unit()
+                yield from self._again(lambda: self._unit(op, unit))
                 error = None
             except StorageError as known:
                 error = known
@@ -347,22 +356,48 @@ class PostgresTables:
 
     # A transaction of several round trips
 
+    def _unit(self, op: LogOp[Any], unit: _Unit, job: Job | None = None) -> Script[Any]:
+        """Run a write's rule as one transaction. If the answer to an earlier attempt's commit was lost and the rule now
+        refuses, it may have found what that attempt has left: then it was done."""
+        try:
+            return (yield from self._transaction(op.steps, _BEGIN, op.tenant, locks=True, job=job, unit=unit))
+        except psycopg.Error:
+            raise
+        except Exception:
+            witness = unit.witness
+            if witness is None or not (yield from self._again(lambda: self._flush([witness], op.tenant)))[0]:
+                raise
+            return unit.result
+
     def _transaction(
-        self, steps: Callable[[], Steps[T]], begin: Call, tenant: str, *, locks: bool, job: Job | None = None
+        self,
+        steps: Callable[[], Steps[T]],
+        begin: Call,
+        tenant: str,
+        *,
+        locks: bool,
+        job: Job | None = None,
+        unit: _Unit | None = None,
     ) -> Script[T]:
+        witness: Call | None = None
         lead = [begin, *self._preamble(tenant)]
         rule = steps()
         try:
             try:
                 query = next(rule)
                 while True:
-                    rows = yield Flush([*lead, self.texts.call(query.name, query.params, locks=locks)])
+                    call = self.texts.call(query.name, query.params, locks=locks)
+                    rows = yield Flush([*lead, call])
                     lead = []
+                    if witness is None and query.name in _ADDS and rows[-1][0][0]:
+                        witness = self._witness(query.name, call.params)
                     query = rule.send(rows[-1])
             except StopIteration as stop:
                 result: T = stop.value
             if job is not None:
                 _hit(job, "uncommitted")
+            if unit is not None:
+                unit.witness, unit.result = witness, result
             if not lead:
                 yield Flush([_COMMIT])
         except psycopg.Error as error:
@@ -375,7 +410,19 @@ class PostgresTables:
             raise
         return result
 
+    def _witness(self, name: str, params: tuple[Any, ...]) -> Call:
+        """Asks whether a row is there that nobody but this transaction can have added."""
+        values = (params[0], params[-1]) if name == "head_add" else (*params[:4], params[5])
+        return Call(self.texts.text(_ADDS[name]), values)
+
     # Trying again
+
+    def _once(self, attempt: Callable[[], Script[T]]) -> Script[T]:
+        """Run something that is part of a transaction of somebody else's, which an error has ended."""
+        try:
+            return (yield from attempt())
+        except psycopg.Error as error:
+            raise typed(error, self.where) from error
 
     def _again(self, attempt: Callable[[], Script[T]]) -> Script[T]:
         """Run something that may be run twice until it works, or patience ends."""
@@ -389,7 +436,10 @@ class PostgresTables:
             yield Pause(seconds)
 
     def _next_pause(self, error: psycopg.Error, tried: int, began: float) -> float:
-        """How long to wait before the next attempt; raises what callers see if there is none."""
+        """How long to wait before the next attempt; raises what callers see if there is none.
+
+        After a lost connection there is always one: only it can tell what became of the attempt before.
+        """
         seconds, fault = time.monotonic() - began, fault_of(error)
         match fault:
             case Fault.FATAL:
@@ -402,7 +452,7 @@ class PostgresTables:
                 is_stale = error.sqlstate not in ("40001", "40P01") and tried >= _STALE_TRIES
                 is_over = is_stale or seconds > self.settings.retry_for
             case Fault.RECONNECT:
-                is_over = seconds > self.settings.retry_for
+                is_over = tried > 0 and seconds > self.settings.retry_for
         if is_over:
             raise typed(error, self.where, seconds=seconds) from error
         return 0.0 if fault is Fault.AGAIN and tried == 0 else pause(tried)
@@ -413,6 +463,14 @@ class _Outage:
 
     def __init__(self) -> None:
         self.error: StorageError | None = None
+
+
+@dataclass(slots=True)
+class _Unit:
+    """The attempts at one write. `witness` asks whether the last one that was to be committed was, with `result`."""
+
+    witness: Call | None = None
+    result: Any = None
 
 
 class _Load:
@@ -475,7 +533,10 @@ def _sorted(jobs: list[Job]) -> list[Job]:
 
 
 def _broken_off(error: BaseException) -> BaseException:
-    return error if isinstance(error, StorageError) else StorageError("the write was interrupted; it may be stored")
+    if isinstance(error, StorageError):
+        return error
+    hint = "run it again: it goes on from what is stored"
+    return StorageError("the write was interrupted; it may be stored", hint=hint)
 
 
 def _is_over(job: Job) -> bool:
