@@ -263,7 +263,8 @@ def test_a_failure_at_a_named_point_is_one_sessions_alone(saver: PostgresSaver, 
 
     assert isinstance(jobs[0].error, _failpoints.InjectedFailureError)
     assert jobs[1].error is None
-    assert numbers(saver, "first") == ([1, 0] if point == "sent" else [0])
+    # What was sent before the connection was closed is carried out, or not.
+    assert numbers(saver, "first") in ([[0], [1, 0]] if point == "sent" else [[0]])
     assert numbers(saver, "second") == [1, 0]
 
 
