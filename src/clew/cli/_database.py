@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from clew.checkpoint._face import CheckpointSaver
+from clew.checkpoint.serde.encrypted import KEYS_VARIABLE, EncryptedSerializer
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.cli._problem import CommandError
 from clew.errors import MissingExtraError
@@ -28,7 +30,7 @@ def open_saver(db: str, *, must_exist: bool = True) -> Iterator[CheckpointSaver]
         raise CommandError(f"there is no database at {str(path)!r}", hint="say where it is with --db PATH")
     if not path.parent.is_dir():
         raise CommandError(f"there is no folder {str(path.parent)!r} for the database {path.name!r}")
-    with SqliteSaver.from_conn_string(str(path)) as saver:
+    with SqliteSaver.from_conn_string(str(path), serde=keys_in_environment()) as saver:
         yield saver
 
 
@@ -45,7 +47,12 @@ def postgres_saver(url: str) -> AbstractContextManager[CheckpointSaver]:
         if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("clew."):
             raise
         raise MissingExtraError("a PostgreSQL database", "postgres") from error
-    return PostgresSaver.from_conn_string(url)
+    return PostgresSaver.from_conn_string(url, serde=keys_in_environment())
+
+
+def keys_in_environment() -> EncryptedSerializer | None:
+    """What reads an encrypted database, if CLEW_ENCRYPTION_KEYS has its keys."""
+    return EncryptedSerializer.from_env() if os.environ.get(KEYS_VARIABLE) else None
 
 
 def database_path(db: str) -> Path:

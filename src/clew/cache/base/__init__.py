@@ -30,7 +30,8 @@ Entry = tuple[str, bytes]
 class BaseCache(ABC, Generic[ValueT]):
     """Values by namespace and key, each with a time to live.
 
-    `serde` turns values into bytes; by default clew's closed codec does.
+    `serde` turns values into bytes; by default clew's closed codec does. With an `EncryptedSerializer` values are
+    encrypted, each for its own place in the cache.
     """
 
     def __init__(self, *, serde: SerializerProtocol | None = None) -> None:
@@ -73,15 +74,23 @@ class BaseCache(ABC, Generic[ValueT]):
     async def aclear(self, namespaces: Sequence[Namespace] | None = None) -> None:
         """As `clear`, without blocking the event loop."""
 
-    def _save(self, value: ValueT) -> Entry:
-        return self.serde.dumps_typed(value)
+    def _save(self, value: ValueT, key: FullKey) -> Entry:
+        return self._serde_of(key).dumps_typed(value)
 
     def _load(self, entry: Entry, into: dict[FullKey, ValueT], key: FullKey) -> None:
         """Add the value to `into`, unless its bytes are damaged or hold a type that is not known."""
         try:
-            into[key] = cast("ValueT", self.serde.loads_typed(entry))
+            into[key] = cast("ValueT", self._serde_of(key).loads_typed(entry))
         except StorageError:
             return  # as good as not cached: the work is done again and stored anew
+
+    def _serde_of(self, key: FullKey) -> SerializerProtocol:
+        """The serializer for one entry: what is encrypted is so for its place, and can be read nowhere else."""
+        bound_to = getattr(self.serde, "bound_to", None)
+        if bound_to is None:
+            return self.serde
+        labels, name = key
+        return bound_to("cache", *(part.encode("utf-8", "surrogatepass") for part in (*labels, name)))
 
 
 def _default_serde() -> Any:

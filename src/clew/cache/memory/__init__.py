@@ -39,7 +39,9 @@ class InMemoryCache(BaseCache[ValueT]):
     def set(self, pairs: Mapping[FullKey, tuple[ValueT, int | None]]) -> None:
         """See `BaseCache.set`."""
         now = self._clock()
-        saved = [(key, (self._save(value), None if ttl is None else now + ttl)) for key, (value, ttl) in pairs.items()]
+        saved = [
+            (key, (self._save(value, key), None if ttl is None else now + ttl)) for key, (value, ttl) in pairs.items()
+        ]
         with self._lock:
             for (namespace, key), entry in saved:
                 self._entries.setdefault(namespace, {})[key] = entry

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from clew.cache.base import BaseCache, Entry, FullKey, Namespace, ValueT
 from clew.checkpoint.serde.base import SerializerProtocol
@@ -16,6 +16,9 @@ from clew.errors import StorageError
 from clew.serde.compress import pack, unpack
 from clew.store._connection import BUSY_TIMEOUT, Connection, connect
 from clew.store._sqlite import Database, Schema, Synchronous
+
+if TYPE_CHECKING:
+    from clew.serde.keys import KeyRing
 
 __all__ = ("SqliteCache",)
 
@@ -125,16 +128,22 @@ class SqliteCache(BaseCache[ValueT]):
             return []
         now = self._clock()
         with self._database.statement(writes=False) if len(keys) == 1 else self._database.read() as connection:
-            rows = [((ns, key), _row(connection, ns, key, now)) for ns, key in keys]
+            rows = [((ns, key), _row(connection, ns, self._name(ns, key), now)) for ns, key in keys]
         return [(key, row) for key, row in rows if row is not None]
 
     def _rows_to_write(self, pairs: Mapping[FullKey, tuple[ValueT, int | None]]) -> list[tuple[object, ...]]:
         now = self._clock()
         rows: list[tuple[object, ...]] = []
         for (ns, key), (value, ttl) in pairs.items():
-            tag, data = self._save(value)
-            rows.append((_encoded(ns), _utf8(key), tag, pack(data), None if ttl is None else now + ttl))
+            tag, data = self._save(value, (ns, key))
+            rows.append((_encoded(ns), self._name(ns, key), tag, pack(data), None if ttl is None else now + ttl))
         return rows
+
+    def _name(self, ns: Namespace, key: str) -> bytes:
+        """A key as it is stored. It is made from a node's input, so where there are encryption keys it is hashed with
+        them: who has none can neither compare inputs nor guess them."""
+        keys: KeyRing | None = getattr(self.serde, "keys", None)
+        return _utf8(key) if keys is None else keys.keyed_hash(("cache", _encoded(ns)), _utf8(key))
 
     def _write(self, rows: list[tuple[object, ...]]) -> None:
         if not rows:
@@ -145,8 +154,8 @@ class SqliteCache(BaseCache[ValueT]):
                 connection.execute(_SET, row)
 
 
-def _row(connection: Connection, ns: Namespace, key: str, now: float) -> Entry | None:
-    return connection.execute(_GET, (_encoded(ns), _utf8(key), now)).fetchone()
+def _row(connection: Connection, ns: Namespace, name: bytes, now: float) -> Entry | None:
+    return connection.execute(_GET, (_encoded(ns), name, now)).fetchone()
 
 
 def _encoded(namespace: Namespace) -> bytes:
