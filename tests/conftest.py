@@ -9,7 +9,7 @@ import os
 
 from hypothesis import settings
 
-from tests.postgres import database, own_server, postgres_saver, server  # noqa: F401 - fixtures
+from tests.postgres import database, own_server, postgres_database, postgres_saver, server  # noqa: F401 - fixtures
 
 settings.register_profile("always-the-same", derandomize=True, deadline=None, database=None)
 settings.register_profile("explore", deadline=None)

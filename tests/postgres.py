@@ -61,15 +61,21 @@ def database(server: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_saver(server: str) -> Iterator[PostgresSaver]:
-    """One saver for many tests, each of which should bind it to a tenant of its own."""
+def postgres_database(server: str) -> Iterator[str]:
+    """The connection string of a database for many tests, each of which should have a tenant of its own."""
     name = f"clew_shared_{os.getpid()}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'create database "{name}"')
-    with PostgresSaver.from_conn_string(make_conninfo(server, dbname=name)) as saver:
-        yield saver
+    yield make_conninfo(server, dbname=name)
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'drop database "{name}" with (force)')
+
+
+@pytest.fixture(scope="session")
+def postgres_saver(postgres_database: str) -> Iterator[PostgresSaver]:
+    """One saver for many tests, each of which should bind it to a tenant of its own."""
+    with PostgresSaver.from_conn_string(postgres_database) as saver:
+        yield saver
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ class Caller:
     durability: Any = "sync"
     is_async: bool = False
     store: Any = None
+    runner: asyncio.Runner | None = None  # the event loop that the saver belongs to, if it belongs to one
 
     def __post_init__(self) -> None:
         self.world = LedgerWorld(self.ledger)
@@ -45,7 +46,7 @@ class Caller:
         self.world.is_repaired = self.world.is_repaired or any(
             earlier.repairs for earlier in self.story.actions[: number + 1]
         )
-        state = self.graph.get_state(CONFIG)
+        state = self.state()
         asked: Sequence[Interrupt] = state.interrupts
         begun = [line for line in self.ledger.lines("begin") if line["number"] == number]
         head = state.config["configurable"].get("checkpoint_id")
@@ -58,12 +59,19 @@ class Caller:
         self.ledger.add("end", number=number, status=status)
         assert status == action.ends, f"action {number} of {self.story.name} ended {status}"
 
+    def state(self) -> Any:
+        if self.runner is not None:
+            return self.runner.run(self.graph.aget_state(CONFIG))
+        return self.graph.get_state(CONFIG)
+
     def was_taken(self, begun: dict[str, Any], head: Any, asked: list[str]) -> bool:
         """Whether what was given before the crash is in the thread: it has moved, or the questions are answered."""
         return begun["head"] != head or not set(begun["asked"]) <= set(asked)
 
     def run(self, given: Any) -> str:
         try:
+            if self.runner is not None:
+                return self.runner.run(self.awatch(given))
             if self.is_async:
                 return asyncio.run(self.awatch(given))
             status = "done"
@@ -108,4 +116,4 @@ class Racer(Caller):
                     return
 
     def has(self, name: str) -> bool:
-        return name in self.graph.get_state(CONFIG).values.get("log", [])
+        return name in self.state().values.get("log", [])

@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from clew.checkpoint.sqlite import SqliteSaver
 from clew.engine.project import output_of
 from tests.faults.caller import CONFIG, THREAD
 from tests.faults.ledger import Ledger, LedgerWorld, attempts
@@ -112,7 +111,3 @@ class Checker:
             for key, count in attempts(self.ledger).items():
                 assert count <= 1 + crashes, f"I4: {key} worked {count} times"
             assert len(attempts(self.ledger)) == self.plain.total(), "I4: a task was repeated under another key"
-
-
-def open_saver(path: Any, synchronous: Any = "FULL") -> SqliteSaver:
-    return SqliteSaver(str(path), synchronous=synchronous)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.caller import CONFIG, THREAD
-from tests.faults.checker import Checker, open_saver
+from tests.faults.checker import Checker
 from tests.faults.ledger import Ledger, attempts
+from tests.faults.places import bury, open_saver
 from tests.faults.stories import BY_NAME, Notes, Story
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,19 +24,23 @@ KILLED = -9
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a story is told."""
+    """Where a story is told. `storage`: a `synchronous` of SQLite, "postgres" or "postgres fast"; `link`: how savers
+    reach a server."""
 
-    synchronous: str = "FULL"
+    storage: str = "FULL"
     durability: str = "sync"
     is_async: bool = False
     has_store: bool = False
+    link: str = "pool"
 
 
 @dataclass
 class Harness:
-    """Runs cases in processes of their own, forked off one that has everything imported."""
+    """Runs cases in processes of their own, forked off one that has everything imported. `server` is the connection
+    string of a database for cases on PostgreSQL."""
 
     folder: Path
+    server: str = ""
     process: subprocess.Popen[str] | None = None
     numbers: Iterator[int] = field(default_factory=itertools.count)
     plain: dict[tuple[str, Setting], tuple[Counter[str], Counter[str]]] = field(default_factory=dict)
@@ -72,9 +77,16 @@ class Harness:
 
     def place(self, setting: Setting) -> dict[str, str]:
         """A fresh database and ledger, and a store if the story needs one."""
-        start = str(self.folder / str(next(self.numbers)))
-        place = {"database": f"{start}.db", "ledger": f"{start}.ledger"}
-        return {**place, "store": f"{start}.store.db"} if setting.has_store else place
+        number = str(next(self.numbers))
+        start = str(self.folder / number)
+        place = {"ledger": f"{start}.ledger", "storage": setting.storage, "link": setting.link}
+        if setting.storage.startswith("postgres"):
+            place |= {"database": self.server, "tenant": f"{self.folder.name}-{number}", "store": self.server}
+        else:
+            place |= {"database": f"{start}.db", "store": f"{start}.store.db"}
+        if not setting.has_store:
+            del place["store"]
+        return place
 
     def uninterrupted(self, story: Story, setting: Setting) -> tuple[Counter[str], Counter[str]]:
         """How often each failpoint is passed when nothing goes wrong, and how often each node works."""
@@ -100,7 +112,8 @@ class Harness:
         ledger = Ledger(place["ledger"])
         if code == 0:
             return False
-        with open_saver(place["database"], setting.synchronous) as saver:
+        bury(place)
+        with open_saver(here := {**place, "link": "pool"}) as saver:
             before = Checker(story, saver, ledger, setting.durability, plain).after_crash()
         seen = len(ledger.lines("ran"))
         crashes = 1
@@ -108,9 +121,10 @@ class Harness:
             code = self.run(**place, **told(story, setting), failpoints=then)
             assert code in (0, KILLED), f"{failpoint}, then {then}: {error_of(place)}"
             crashes += 1
+            bury(place)
         code = self.run(**place, **told(story, setting))
         assert code == 0, f"after {failpoint}: {error_of(place)}"
-        with open_saver(place["database"], setting.synchronous) as saver:
+        with open_saver(here) as saver:
             Checker(story, saver, ledger, setting.durability, plain).at_end(crashes, before=before, seen_before=seen)
         return True
 
@@ -118,16 +132,17 @@ class Harness:
         """Kill a process that prunes a finished thread; gives how many checkpoints were left, all of them readable."""
         place = self.place(setting)
         assert self.run(**place, **told(story, setting)) == 0, error_of(place)
-        with open_saver(place["database"]) as saver:
+        with open_saver(place) as saver:
             before = shown_history(story, saver)
         code = self.run(**place, **told(story, setting), prune=2, failpoints=failpoint)
         assert code == KILLED, f"{failpoint}: {error_of(place)}"
-        with open_saver(place["database"]) as saver:
+        bury(place)
+        with open_saver(place) as saver:
             assert saver.verify(THREAD).is_intact
             left = shown_history(story, saver)
         assert left == before[: len(left)]
         assert self.run(**place, **told(story, setting), prune=2) == 0, error_of(place)
-        with open_saver(place["database"]) as saver:
+        with open_saver(place) as saver:
             assert saver.verify(THREAD).is_intact
             assert shown_history(story, saver) == before[:2]
         return len(left)
@@ -156,7 +171,6 @@ def shown_history(story: Story, saver: Any) -> list[tuple[Any, ...]]:
 def told(story: Story, setting: Setting) -> dict[str, Any]:
     return {
         "story": story.name,
-        "synchronous": setting.synchronous,
         "durability": setting.durability,
         "is_async": setting.is_async,
     }

@@ -1,4 +1,4 @@
-"""SIGKILL of a real process at named failpoints, on SQLite: what the next process finds, and how the story ends."""
+"""SIGKILL of a real process at named failpoints: what the next process finds, and how the story ends."""
 
 from __future__ import annotations
 
@@ -7,28 +7,42 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.harness import Harness, Setting, story
+from tests.faults.places import LOOP_LINKS
 from tests.faults.stories import STORIES
+
+
+def _moments(kind: str) -> str:
+    return " ".join(f"{kind}.{moment}" for moment in ("before", "statement", "sent", "uncommitted", "after"))
+
 
 # Crash points by what must survive there. Names are failpoints; `effect.*` surround what the engine asks of a driver.
 CRASHES = {
     "before the input is claimed": ("parallel", "effect.load.after commit.before commit.uncommitted"),
     "inside a node, its side effect done": ("parallel", "node.done"),
     "node done, its writes not sent": ("fan_out", "effect.wait.after effect.savewrites.before"),
-    "writes sent, not acknowledged": ("fan_out", "pending.before pending.statement pending.uncommitted pending.after"),
+    "writes sent, not acknowledged": ("fan_out", _moments("pending")),
     "some of several parallel nodes acknowledged": ("children", "effect.savewrites.after pending.after"),
-    "checkpoint sent, not acknowledged": ("loop", "commit.before commit.statement commit.uncommitted commit.after"),
+    "checkpoint sent, not acknowledged": ("loop", _moments("commit")),
     "checkpoint committed, not shown": ("fan_out", "effect.commit.after effect.emit.before effect.emit.after"),
     "question recorded, not shown": ("questions", "pending.after effect.savewrites.after effect.flush.before"),
-    "answer accepted, its node not resumed": ("approval", "claim.before claim.uncommitted claim.after"),
+    "answer accepted, its node not resumed": ("approval", _moments("claim")),
     "answers to a subgraph accepted": ("subgraph", "claim.after effect.load.after effect.start.before"),
     "failure recorded, handler not run": ("handler", "pending.after effect.savewrites.after"),
     "all done, not told": ("approval", "effect.flush.before effect.flush.after"),
 }  # fmt: skip
+SAMPLES = {  # crashes of each kind; all of them are in the long test
+    **{("FULL", durability): 4 for durability in ("sync", "async", "exit")},
+    **{("NORMAL", durability): 2 for durability in ("sync", "async", "exit")},
+    ("postgres", "sync"): 2,
+    ("postgres", "async"): 1,
+    ("postgres", "exit"): 1,
+    ("postgres fast", "sync"): 1,
+}
 
 
 @pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    harness = Harness(tmp_path_factory.mktemp("killed"))
+def harness(tmp_path_factory: pytest.TempPathFactory, postgres_database: str) -> Iterator[Harness]:
+    harness = Harness(tmp_path_factory.mktemp("killed"), postgres_database)
     yield harness
     harness.close()
 
@@ -37,19 +51,20 @@ def sampled(points: list[str], count: int) -> list[str]:
     """At most `count` of the points, spread evenly, the first and the last among them."""
     if len(points) <= count:
         return points
+    if count == 1:
+        return [points[len(points) // 2]]
     return [points[round(index * (len(points) - 1) / (count - 1))] for index in range(count)]
 
 
-@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+@pytest.mark.parametrize(("storage", "durability"), SAMPLES)
 @pytest.mark.parametrize("crash", CRASHES)
 def test_a_killed_process_loses_nothing_that_was_acknowledged(
-    harness: Harness, crash: str, synchronous: str, durability: str
+    harness: Harness, crash: str, storage: str, durability: str
 ) -> None:
     name, failpoints = CRASHES[crash]
-    setting = Setting(synchronous, durability)
+    setting = Setting(storage, durability)
 
-    points = sampled(harness.points(story(name), setting, failpoints), 4 if synchronous == "FULL" else 2)
+    points = sampled(harness.points(story(name), setting, failpoints), SAMPLES[storage, durability])
     crashed = [point for point in points if harness.crash(story(name), setting, point)]
 
     assert crashed or not points
@@ -57,39 +72,61 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-@pytest.mark.parametrize("name", ["children", "questions", "subgraph"])
-def test_a_killed_process_under_asyncio(harness: Harness, name: str, durability: str) -> None:
-    setting = Setting("NORMAL", durability, is_async=True)
+@pytest.mark.parametrize(
+    ("storage", "link", "name"),
+    [
+        *(("NORMAL", "", name) for name in ("children", "questions", "subgraph")),
+        ("postgres", "pool", "children"),
+        ("postgres", "async connection", "subgraph"),
+        ("postgres", "async pool", "questions"),
+    ],
+)
+def test_a_killed_process_under_asyncio(harness: Harness, storage: str, link: str, name: str, durability: str) -> None:
+    setting = Setting(storage, durability, is_async=True, link=link)
+    names = "node.done claim.after commit.after commit.sent pending.after pending.uncommitted effect.wait.after"
 
-    points = harness.points(story(name), setting, "node.done claim.after commit.after pending.after effect.wait.after")
+    points = harness.points(story(name), setting, names)
 
-    assert sum(harness.crash(story(name), setting, point) for point in sampled(points, 4)) > 0
+    sample = sampled(points, 4 if storage == "NORMAL" else 2)
+    assert sum(harness.crash(story(name), setting, point) for point in sample) > 0
+
+
+@pytest.mark.parametrize("link", ["connection", "given pool"])
+def test_a_killed_process_on_connections_that_were_given(harness: Harness, link: str) -> None:
+    setting = Setting("postgres", "sync", link=link)
+
+    points = harness.points(story("questions"), setting, "claim.sent commit.uncommitted pending.sent node.done")
+
+    assert sum(harness.crash(story("questions"), setting, point) for point in sampled(points, 3)) > 0
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-def test_a_process_killed_twice(harness: Harness, durability: str) -> None:
-    setting = Setting("FULL", durability)
+@pytest.mark.parametrize("storage", ["FULL", "postgres"])
+def test_a_process_killed_twice(harness: Harness, storage: str, durability: str) -> None:
+    setting = Setting(storage, durability)
     first = harness.points(story("questions"), setting, "node.done commit.uncommitted")
 
-    for point in sampled(first, 3):
+    for point in sampled(first, 3 if storage == "FULL" else 1):
         harness.crash(story("questions"), setting, point, then="effect.start.after=kill@1")
 
 
 @pytest.mark.parametrize("failpoint", ["before", "statement", "uncommitted", "after"])
+@pytest.mark.parametrize("storage", ["FULL", "postgres"])
 def test_a_process_killed_while_it_prunes_leaves_every_kept_checkpoint_readable(
-    harness: Harness, failpoint: str
+    harness: Harness, storage: str, failpoint: str
 ) -> None:
-    setting = Setting("FULL", "sync")
+    setting = Setting(storage, "sync")
     kept = harness.killed_in_prune(story("loop"), setting, f"prune.{failpoint}=kill")
 
     assert kept == (2 if failpoint == "after" else 6)
 
 
 @pytest.mark.parametrize("failpoint", ["node.done=kill@1", "effect.wait.after=kill@2", "commit.uncommitted=kill@3"])
+@pytest.mark.parametrize("storage", ["FULL", "postgres"])
 def test_what_a_node_put_into_a_store_before_a_crash_is_there_once_under_its_key(
-    harness: Harness, failpoint: str
+    harness: Harness, storage: str, failpoint: str
 ) -> None:
-    setting = Setting("FULL", "sync", has_store=True)
+    setting = Setting(storage, "sync", has_store=True)
 
     assert harness.crash(story("storing"), setting, failpoint)
 
@@ -98,12 +135,15 @@ def test_what_a_node_put_into_a_store_before_a_crash_is_there_once_under_its_key
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync driver", "asyncio"])
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+@pytest.mark.parametrize(
+    ("storage", "link"),
+    [("FULL", ""), ("NORMAL", ""), ("postgres", "pool"), ("postgres fast", "pool"), ("postgres", "async connection")],
+)
 @pytest.mark.parametrize("name", [story.name for story in STORIES if not story.needs_store])
 def test_a_process_killed_at_any_failpoint(
-    harness: Harness, name: str, synchronous: str, durability: str, is_async: bool
+    harness: Harness, name: str, storage: str, link: str, durability: str, is_async: bool
 ) -> None:
-    setting = Setting(synchronous, durability, is_async)
+    setting = Setting(storage, durability, is_async or link in LOOP_LINKS, link=link)
     passed, _ = harness.uninterrupted(story(name), setting)
 
     points = harness.points(story(name), setting, " ".join(passed))

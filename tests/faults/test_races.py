@@ -15,10 +15,10 @@ from clew.checkpoint.memory import InMemorySaver
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.errors import ThreadConflictError
 from clew.types import Command
-from tests.faults.checker import open_saver
 from tests.faults.harness import Harness, Setting, error_of, shown_history, story, told
 from tests.faults.ledger import Ledger
 from tests.faults.parking import Background, failpoints
+from tests.faults.places import open_saver
 from tests.faults.stories import BY_NAME, Notes
 
 CONFIG: Any = {"configurable": {"thread_id": "thread"}}
@@ -169,7 +169,7 @@ def test_of_two_processes_that_loaded_one_head_one_passes(
     raced = {line["outcome"]: line for line in ledger.lines("raced")}
     assert sorted(raced) == ["lost", "won"]
     assert {line["pid"] for line in ledger.lines("ran")} == {raced["won"]["pid"]}
-    with open_saver(place["database"]) as saver:
+    with open_saver(place) as saver:
         graph = story("parallel").build(Notes(), False).compile(checkpointer=saver)
         assert graph.get_state(CONFIG).values["log"][0] == raced["won"]["name"]
         assert raced["lost"]["name"] not in graph.get_state(CONFIG).values["log"]
@@ -189,7 +189,7 @@ def test_two_processes_that_keep_writing_to_one_thread_lose_nothing(
 
     assert [harness.wait() for harness in pair] == [0, 0], error_of(place)
 
-    with open_saver(place["database"]) as saver:
+    with open_saver(place) as saver:
         graph = story("parallel").build(Notes(), False).compile(checkpointer=saver)
         log = Counter(graph.get_state(CONFIG).values["log"])
         assert {name: log[name] for own in names for name in own} == {name: 1 for own in names for name in own}
@@ -215,7 +215,7 @@ def test_a_process_that_was_overtaken_stops_and_changes_nothing(
     door = tmp_path / "door"
     pair[0].start(**place, **told(story(name), setting), failpoints=f"{failpoint}=barrier({door})@2")
     wait_for(door)
-    with open_saver(place["database"]) as saver:
+    with open_saver(place) as saver:
         graph = story(name).build(Notes(), False).compile(checkpointer=saver)
         graph.invoke(None, CONFIG)
         if name == "subgraph":
@@ -227,6 +227,6 @@ def test_a_process_that_was_overtaken_stops_and_changes_nothing(
 
     assert pair[0].wait() == 1
     assert "ThreadConflictError: another run has taken thread 'thread'" in error_of(place)
-    with open_saver(place["database"]) as saver:
+    with open_saver(place) as saver:
         assert shown_history(story(name), saver) == picture
         assert saver.verify().is_intact

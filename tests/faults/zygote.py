@@ -6,6 +6,7 @@ the story. The zygote itself never opens a database and has no threads.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -17,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from clew import _failpoints
-from clew.checkpoint.sqlite import SqliteSaver
-from clew.store.sqlite import SqliteStore
 from tests.faults.caller import THREAD, Caller, Racer
 from tests.faults.ledger import Ledger
+from tests.faults.places import LOOP_LINKS, open_loop_saver, open_saver, open_store
 from tests.faults.stories import BY_NAME
 
 SECONDS = 100
@@ -54,16 +54,18 @@ def run(case: dict[str, Any]) -> None:
         _failpoints.configure(case.get("failpoints", ""))
         passed = None
     with contextlib.ExitStack() as stack:
-        saver = stack.enter_context(SqliteSaver.from_conn_string(case["database"], synchronous=case["synchronous"]))
-        store = stack.enter_context(SqliteStore.from_conn_string(case["store"])) if "store" in case else None
+        runner = stack.enter_context(asyncio.Runner()) if case.get("link") in LOOP_LINKS else None
+        saver = stack.enter_context(open_saver(case) if runner is None else open_loop_saver(case, runner))
+        store = stack.enter_context(open_store(case)) if "store" in case else None
         ledger = Ledger(case["ledger"])
         if "prune" in case:
             saver.prune([THREAD], keep_last=case["prune"])
         elif "updates" in case:
-            racer = Racer(BY_NAME[case["story"]], saver, ledger, case["durability"], case["is_async"])
+            racer = Racer(BY_NAME[case["story"]], saver, ledger, case["durability"], case["is_async"], runner=runner)
             racer.race(case["updates"], retries=case["retries"])
         else:
-            Caller(BY_NAME[case["story"]], saver, ledger, case["durability"], case["is_async"], store).tell()
+            story = BY_NAME[case["story"]]
+            Caller(story, saver, ledger, case["durability"], case["is_async"], store, runner).tell()
     if passed is not None:
         Path(case["record"]).write_text(json.dumps(passed))
 
@@ -77,6 +79,7 @@ def record() -> Counter[str]:
 
     _failpoints.hit = count
     _failpoints.armed = lambda: True
+    _failpoints.is_set = lambda name: True
     return passed
 
 
