@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,20 +52,28 @@ class Harness:
 
     def start(self, **case: Any) -> None:
         """Start a process; `wait` for it before the next one."""
+        self.start_all([case])
+
+    def start_all(self, cases: Sequence[dict[str, Any]]) -> None:
+        """Start several at the same time; `wait_all` for them."""
         if self.process is None:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.zygote"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 text=True,
             )  # fmt: skip
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(case) + "\n")
+        self.process.stdin.write(json.dumps(list(cases)) + "\n")
         self.process.stdin.flush()
 
     def wait(self) -> int:
         """The exit code of the process that was started."""
+        return self.wait_all()[0]
+
+    def wait_all(self) -> list[int]:
+        """The exit codes of the processes that were started."""
         assert self.process is not None
         assert self.process.stdout is not None
-        return json.loads(self.process.stdout.readline())["exit"]
+        return json.loads(self.process.stdout.readline())
 
     def close(self) -> None:
         if self.process is not None:

@@ -2,53 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from clew.checkpoint.memory import InMemorySaver
-from clew.checkpoint.sqlite import SqliteSaver
 from clew.errors import ThreadConflictError
 from clew.types import Command
 from tests.faults.harness import Harness, Setting, error_of, shown_history, story, told
 from tests.faults.ledger import Ledger
 from tests.faults.parking import Background, failpoints
-from tests.faults.places import open_saver
+from tests.faults.places import LOOP_LINKS, open_saver
 from tests.faults.stories import BY_NAME, Notes
 
 CONFIG: Any = {"configurable": {"thread_id": "thread"}}
 CALLERS = 4
 
 
-class Savers:
-    """Four savers on one storage, as callers in one process or in four would have them."""
-
-    def __init__(self, kind: str, folder: Path) -> None:
-        path = str(folder / "clew.db")
-        match kind:
-            case "memory":
-                self.all: list[Any] = [InMemorySaver()] * CALLERS
-            case "one file saver":
-                self.all = [SqliteSaver(path, synchronous="NORMAL")] * CALLERS
-            case _:
-                self.all = [SqliteSaver(path, synchronous="NORMAL") for _ in range(CALLERS)]
-
-    def close(self) -> None:
-        for saver in self.all:
-            if isinstance(saver, SqliteSaver):
-                saver.close()
+_numbers = itertools.count(1)
 
 
-@pytest.fixture(params=["memory", "one file saver", "four file savers"])
+@pytest.fixture(params=["memory", "one file saver", "four file savers", "one server saver", "four server savers"])
 def savers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Any]]:
-    made = Savers(request.param, tmp_path)
-    yield made.all
-    made.close()
+    """Four savers on one storage, as callers in one process or in four would have them."""
+    if request.param == "memory":
+        yield [InMemorySaver()] * CALLERS
+        return
+    count, kind, _ = request.param.split()
+    place = {"database": str(tmp_path / "clew.db"), "storage": "NORMAL"}
+    if kind == "server":
+        database = request.getfixturevalue("postgres_database")
+        place = {"database": database, "storage": "postgres", "tenant": f"races-{next(_numbers)}"}
+    with contextlib.ExitStack() as stack:
+        if count == "one":
+            yield [stack.enter_context(open_saver(place))] * CALLERS
+        else:
+            yield [stack.enter_context(open_saver(place)) for _ in range(CALLERS)]
 
 
 class Meeting:
@@ -131,12 +131,10 @@ def test_of_four_updates_of_one_head_one_is_taken(savers: list[Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Harness, Harness]]:
-    folder = tmp_path_factory.mktemp("races")
-    made = Harness(folder), Harness(folder)
+def harness(tmp_path_factory: pytest.TempPathFactory, postgres_database: str) -> Iterator[Harness]:
+    made = Harness(tmp_path_factory.mktemp("races"), postgres_database)
     yield made
-    for harness in made:
-        harness.close()
+    made.close()
 
 
 def wait_for(path: Path) -> None:
@@ -146,87 +144,207 @@ def wait_for(path: Path) -> None:
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-def test_of_two_processes_that_loaded_one_head_one_passes(
-    pair: tuple[Harness, Harness], tmp_path: Path, durability: str
+def contenders(setting: Setting, count: int) -> list[dict[str, Any]]:
+    """What each of several processes is told: on both drivers, and reaching the storage in every way there is."""
+    links = ["pool", "async connection", "connection", "async pool"] if setting.storage == "postgres" else ["pool"]
+    told_each: list[dict[str, Any]] = []
+    for number in range(count):
+        link = links[number % len(links)]
+        own = replace(setting, link=link, is_async=link in LOOP_LINKS or number % 3 == 1)
+        told_each.append({**told(story("parallel"), own), "link": link})
+    return told_each
+
+
+@pytest.mark.parametrize(
+    ("storage", "durability", "count"),
+    [
+        *itertools.product(["FULL", "postgres"], ["sync", "async", "exit"], [2]),
+        ("NORMAL", "sync", 8),
+        ("postgres", "sync", 8),
+    ],
+)
+def test_of_several_processes_that_loaded_one_head_one_passes(
+    harness: Harness, tmp_path: Path, storage: str, durability: str, count: int
 ) -> None:
-    setting = Setting("FULL", durability)
-    place = {"database": str(tmp_path / "clew.db"), "ledger": str(tmp_path / "ledger")}
-    doors = [tmp_path / "first", tmp_path / "second"]
-    for harness, door in zip(pair, doors, strict=True):
-        harness.start(
-            **place, **told(story("parallel"), setting), updates=[door.name], retries=False,
-            failpoints=f"effect.load.after=barrier({door})@1",
-        )  # fmt: skip
+    setting = Setting(storage, durability)
+    place = harness.place(setting)
+    doors = [tmp_path / f"door{number}" for number in range(count)]
+    harness.start_all(
+        [
+            {
+                **place, **case, "updates": [door.name], "retries": False,
+                "failpoints": f"effect.load.after=barrier({door})@1",
+            }
+            for case, door in zip(contenders(setting, count), doors, strict=True)
+        ]
+    )  # fmt: skip
     for door in doors:
         wait_for(door)
     for door in doors:
         Path(f"{door}.go").touch()
 
-    assert [harness.wait() for harness in pair] == [0, 0], error_of(place)
+    assert harness.wait_all() == [0] * count, error_of(place)
 
     ledger = Ledger(place["ledger"])
-    raced = {line["outcome"]: line for line in ledger.lines("raced")}
-    assert sorted(raced) == ["lost", "won"]
-    assert {line["pid"] for line in ledger.lines("ran")} == {raced["won"]["pid"]}
+    raced = {line["name"]: line for line in ledger.lines("raced")}
+    (winner,) = [line for line in raced.values() if line["outcome"] == "won"]
+    assert len(raced) == count
+    assert {line["pid"] for line in ledger.lines("ran")} == {winner["pid"]}
     with open_saver(place) as saver:
         graph = story("parallel").build(Notes(), False).compile(checkpointer=saver)
-        assert graph.get_state(CONFIG).values["log"][0] == raced["won"]["name"]
-        assert raced["lost"]["name"] not in graph.get_state(CONFIG).values["log"]
+        log = graph.get_state(CONFIG).values["log"]
+        assert [name for name in log if name in raced] == [winner["name"]] == log[:1]
         assert is_one_chain(graph)
         assert saver.verify().is_intact
 
 
-@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-def test_two_processes_that_keep_writing_to_one_thread_lose_nothing(
-    pair: tuple[Harness, Harness], tmp_path: Path, durability: str
+@pytest.mark.parametrize(
+    ("storage", "durability", "count"),
+    [
+        *itertools.product(["NORMAL", "postgres"], ["sync", "async", "exit"], [2]),
+        ("NORMAL", "sync", 8),
+        ("postgres", "sync", 8),
+        ("postgres", "async", 8),
+    ],
+)
+def test_processes_that_keep_writing_to_one_thread_lose_nothing(
+    harness: Harness, storage: str, durability: str, count: int
 ) -> None:
-    setting = Setting("NORMAL", durability)
-    place = {"database": str(tmp_path / "clew.db"), "ledger": str(tmp_path / "ledger")}
-    names = [[f"{who}{n}" for n in range(12)] for who in "ab"]
-    for harness, own in zip(pair, names, strict=True):
-        harness.start(**place, **told(story("parallel"), setting), updates=own, retries=True)
+    setting = Setting(storage, durability)
+    place = harness.place(setting)
+    names = [[f"{who}{n}" for n in range(12 // count + 1)] for who in "abcdefgh"[:count]]
+    harness.start_all(
+        [
+            {**place, **case, "updates": own, "retries": True}
+            for case, own in zip(contenders(setting, count), names, strict=True)
+        ]
+    )
 
-    assert [harness.wait() for harness in pair] == [0, 0], error_of(place)
+    assert harness.wait_all() == [0] * count, error_of(place)
 
+    ledger = Ledger(place["ledger"])
+    won = [line["name"] for line in ledger.lines("raced") if line["outcome"] == "won"]
+    ran = Counter(line["name"] for line in ledger.lines("ran"))
     with open_saver(place) as saver:
         graph = story("parallel").build(Notes(), False).compile(checkpointer=saver)
         log = Counter(graph.get_state(CONFIG).values["log"])
         assert {name: log[name] for own in names for name in own} == {name: 1 for own in names for name in own}
+        assert all(len(won) <= log[name] <= ran[name] for name in ("a", "b", "c", "late")), (won, log, ran)
         assert is_one_chain(graph)
         assert saver.verify().is_intact
 
 
-@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+OVERTAKEN = [
+    ("parallel", "node.done"),
+    ("loop", "effect.commit.after"),
+    ("subgraph", "effect.savewrites.before"),
+    ("subgraph", "effect.load.after"),
+]
+
+
 @pytest.mark.parametrize(
-    ("name", "failpoint"),
+    ("storage", "link", "durability", "name", "failpoint"),
     [
-        ("parallel", "node.done"),
-        ("loop", "effect.commit.after"),
-        ("subgraph", "effect.savewrites.before"),
-        ("subgraph", "effect.load.after"),
+        *(("NORMAL", "", durability, *case) for durability in ("sync", "async", "exit") for case in OVERTAKEN),
+        *(("postgres", "pool", "sync", *case) for case in OVERTAKEN),
+        ("postgres", "pool", "async", *OVERTAKEN[2]),
+        ("postgres", "connection", "exit", *OVERTAKEN[1]),
+        ("postgres", "async connection", "async", *OVERTAKEN[0]),
+        ("postgres", "async pool", "sync", *OVERTAKEN[2]),
     ],
 )
 def test_a_process_that_was_overtaken_stops_and_changes_nothing(
-    pair: tuple[Harness, Harness], tmp_path: Path, name: str, failpoint: str, durability: str
+    harness: Harness, tmp_path: Path, storage: str, link: str, name: str, failpoint: str, durability: str
 ) -> None:
-    setting = Setting("NORMAL", durability)
-    place = {"database": str(tmp_path / "clew.db"), "ledger": str(tmp_path / "ledger")}
+    setting = Setting(storage, durability, is_async=link in LOOP_LINKS, link=link)
+    place = harness.place(setting)
     door = tmp_path / "door"
-    pair[0].start(**place, **told(story(name), setting), failpoints=f"{failpoint}=barrier({door})@2")
+    harness.start(**place, **told(story(name), setting), failpoints=f"{failpoint}=barrier({door})@2")
     wait_for(door)
-    with open_saver(place) as saver:
+    with open_saver({**place, "link": "pool"}) as saver:
         graph = story(name).build(Notes(), False).compile(checkpointer=saver)
         graph.invoke(None, CONFIG)
         if name == "subgraph":
             graph.invoke(Command(resume="ok"), CONFIG)
         assert graph.get_state(CONFIG).values == story(name).final
         picture = shown_history(story(name), saver)
+        shown = Ledger(place["ledger"]).lines("seen")
 
-    Path(f"{door}.go").touch()
+        Path(f"{door}.go").touch()
 
-    assert pair[0].wait() == 1
-    assert "ThreadConflictError: another run has taken thread 'thread'" in error_of(place)
-    with open_saver(place) as saver:
+        assert harness.wait() == 1
+        assert "ThreadConflictError: another run has taken thread 'thread'" in error_of(place)
         assert shown_history(story(name), saver) == picture
         assert saver.verify().is_intact
+        if durability == "sync" and name == "loop":
+            assert Ledger(place["ledger"]).lines("seen") == shown
+
+
+@pytest.mark.parametrize("link", ["pool", "async connection"])
+def test_a_process_that_was_stopped_for_longer_than_a_takeover_wakes_up_fenced(
+    harness: Harness, tmp_path: Path, link: str
+) -> None:
+    setting = Setting("postgres", "sync", is_async=link in LOOP_LINKS, link=link)
+    place = harness.place(setting)
+    ledger = Ledger(place["ledger"])
+    door = tmp_path / "door"
+    harness.start(**place, **told(story("loop"), setting), failpoints=f"effect.start.before=barrier({door})@3")
+    wait_for(door)
+    (pid,) = {line["pid"] for line in ledger.lines("begin")}
+    os.kill(pid, signal.SIGSTOP)
+    Path(f"{door}.go").touch()
+    with open_saver({**place, "link": "pool"}) as saver:
+        graph = story("loop").build(Notes(), False).compile(checkpointer=saver)
+        graph.invoke(None, CONFIG)
+        picture, seen = shown_history(story("loop"), saver), ledger.lines("seen")
+
+        os.kill(pid, signal.SIGCONT)
+
+        assert harness.wait() == 1
+        assert "ThreadConflictError" in error_of(place)
+        assert shown_history(story("loop"), saver) == picture
+        assert ledger.lines("seen") == seen
+        assert graph.get_state(CONFIG).values == story("loop").final
+
+
+@pytest.mark.parametrize("moment", ["killed", "resumed"])
+def test_a_process_waits_for_a_lock_that_another_one_holds_in_the_middle_of_its_commit(
+    harness: Harness, tmp_path: Path, postgres_database: str, moment: str
+) -> None:
+    setting = Setting("postgres", "sync")
+    place = harness.place(setting)
+    ledger = Ledger(place["ledger"])
+    door = tmp_path / "door"
+    harness.start(**place, **told(story("loop"), setting), failpoints=f"commit.uncommitted=barrier({door})@3")
+    wait_for(door)
+    (pid,) = {line["pid"] for line in ledger.lines("begin")}
+    with open_saver(place) as saver, psycopg.connect(postgres_database) as watcher:
+        graph = story("loop").build(Notes(), False).compile(checkpointer=saver)
+        later = Background(lambda: graph.invoke(None, CONFIG)).start()
+        until_blocked(watcher, place["tenant"])
+        if moment == "killed":
+            os.kill(pid, signal.SIGKILL)
+        else:
+            Path(f"{door}.go").touch()
+
+        later.join()
+
+        if moment == "killed":
+            assert harness.wait() == -signal.SIGKILL
+            assert later.error is None
+        else:
+            assert isinstance(later.error, ThreadConflictError)
+            assert harness.wait() == 0, error_of(place)
+        assert graph.get_state(CONFIG).values == story("loop").final
+        assert is_one_chain(graph)
+        assert saver.verify().is_intact
+
+
+def until_blocked(watcher: psycopg.Connection, tenant: str) -> None:
+    """Wait until a client of the case waits for a lock."""
+    deadline = time.monotonic() + 20
+    waiting = "select 1 from pg_stat_activity where application_name = %s and wait_event_type = 'Lock'"
+    while not watcher.execute(waiting, [tenant]).fetchone():
+        watcher.rollback()
+        assert time.monotonic() < deadline, "nobody waits"
+        time.sleep(0.002)

@@ -1,7 +1,7 @@
 """A process that forks one child for each case: real processes, real SIGKILL, without starting Python each time.
 
-Reads one JSON object per line, answers with one. The child arms its failpoints, opens the database and goes on with
-the story. The zygote itself never opens a database and has no threads.
+Reads a list of cases per line, runs them at the same time, and answers with their exit codes. Each child arms its
+failpoints, opens the database and goes on with the story. The zygote itself never opens a database and has no threads.
 """
 
 from __future__ import annotations
@@ -28,12 +28,16 @@ SECONDS = 100
 
 def main() -> None:
     for line in sys.stdin:
-        case = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            os._exit(guarded(case))
-        _, status = os.waitpid(child, 0)
-        print(json.dumps({"exit": os.waitstatus_to_exitcode(status), "pid": child}), flush=True)
+        children = [forked(case) for case in json.loads(line)]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        print(json.dumps(codes), flush=True)
+
+
+def forked(case: dict[str, Any]) -> int:
+    child = os.fork()
+    if child == 0:
+        os._exit(guarded(case))
+    return child
 
 
 def guarded(case: dict[str, Any]) -> int:

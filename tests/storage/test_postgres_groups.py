@@ -14,7 +14,7 @@ import pytest
 from clew import _failpoints
 from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.postgres.aio import AsyncPostgresSaver
-from clew.errors import StorageError, ThreadConflictError
+from clew.errors import StorageError, StorageTimeoutError, ThreadConflictError
 from clew.storage.operation import LogOp
 from clew.storage.query import Query, Steps
 from clew.storage.writer import Job
@@ -157,6 +157,18 @@ def test_a_parked_session_whose_connection_is_closed_ends_with_an_error(
 
     assert {type(job.error) for job in jobs} == {StorageError}
     assert "is closed" in str(jobs[0].error)
+
+
+def test_a_lock_that_is_never_released_ends_in_an_error_that_says_so(database: str, other: psycopg.Connection) -> None:
+    with PostgresSaver.from_conn_string(database, lock_wait=0.3) as saver:
+        run = begun(saver, "t")
+        lock(other, "t")
+
+        with pytest.raises(StorageTimeoutError, match="has kept a row locked for too long"):
+            run.commit()
+
+        other.rollback()
+        assert numbers(saver, "t") == [0]
 
 
 def test_a_claim_that_fails_takes_what_was_queued_behind_it_along(saver: PostgresSaver) -> None:
