@@ -3,12 +3,14 @@
 In each page the `python` blocks run in order, as one program, in an empty folder. A `text` block right after one holds
 what it prints, where "..." stands for anything. A program whose first line is `# name.py` is also written to that file.
 In a `console` block, lines that start with `$ clew` are run by the command line, and what follows is their output.
+A page that reads `DATABASE_URL` from its environment gets an empty PostgreSQL database there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import subprocess
@@ -48,10 +50,13 @@ def with_language(*languages: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("page", with_language("python", "console"), ids=name)
-def test_programs_print_what_the_page_says(page: Path, tmp_path: Path) -> None:
+def test_programs_print_what_the_page_says(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     # A process of its own: pages define modules and classes, and may leave threads behind.
     program = [sys.executable, "-W", "error", __file__, str(page)]
-    result = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    environment = dict(os.environ)
+    if "DATABASE_URL" in page.read_text(encoding="utf-8"):
+        environment["DATABASE_URL"] = request.getfixturevalue("database")
+    result = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=100, env=environment)
 
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -18,7 +18,13 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from clew.errors import CorruptRecordError, SchemaVersionError, StorageError, StorageUnavailableError
+from clew.errors import (
+    CorruptRecordError,
+    InvalidTenantError,
+    SchemaVersionError,
+    StorageError,
+    StorageUnavailableError,
+)
 from clew.store._values import Values
 from clew.store.base import GetOp, InvalidOpError, ListNamespacesOp, PutOp, SearchOp
 from clew.store.postgres import AsyncPostgresStore, PoolConfig, PostgresStore
@@ -478,7 +484,7 @@ def test_async_clones_do_not_travel_together(database: str) -> None:
 
 @pytest.mark.parametrize("tenant", ["a\x00b", "\ud800", 7, None])
 def test_tenant_that_is_no_text_is_refused(database: str, tenant: Any) -> None:
-    with opened(database) as store, pytest.raises(StorageError, match="the tenant"):
+    with opened(database) as store, pytest.raises(InvalidTenantError):
         store.with_tenant(tenant)
 
 
@@ -549,6 +555,17 @@ def test_damaged_value_is_a_typed_error_that_names_the_item(database: str, raw: 
         with pytest.raises(CorruptRecordError):
             store.search(("a",), filter={"n": {"$not": {"$eq": 7}}})
         assert store.get(("a",), "good") is not None
+
+
+def test_item_whose_place_is_too_long_for_an_index_is_refused(database: str) -> None:
+    with opened(database) as store:
+        store.put(("é" * 300,), "k" * 900, {"n": 1})
+        assert store.get(("é" * 300,), "k" * 900) is not None
+        with pytest.raises(InvalidOpError) as info:
+            store.put(("a",), "k" * 1600, {})
+        assert str(info.value) == "the namespace and the key of an item take 1602 bytes; PostgreSQL can index 1600"
+        assert store.get(("a",), "k" * 1600) is None
+        store.delete(("a",), "k" * 1600)
 
 
 def test_tables_that_are_gone_are_a_typed_error(database: str, raw: psycopg.Connection[Any]) -> None:

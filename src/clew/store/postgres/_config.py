@@ -174,18 +174,3 @@ def quoted_schema(schema: str | None) -> str:
             f"the schema {schema!r} cannot be a name", hint=f"a name has at most {_LONGEST_NAME} bytes of UTF-8"
         )
     return '"' + schema.replace('"', '""') + '".'
-
-
-def checked_tenant(tenant: str) -> str:
-    """A tenant's name.
-
-    Raises:
-        StorageError: It is not a text that the database can hold.
-    """
-    if not isinstance(cast("object", tenant), str) or "\x00" in tenant:
-        raise StorageError(f"the tenant {tenant!r} is not a text without NUL", hint="give a string")
-    try:
-        tenant.encode()
-    except UnicodeEncodeError as error:
-        raise StorageError(f"the tenant {tenant!r} is not a valid text", hint="give a string") from error
-    return tenant

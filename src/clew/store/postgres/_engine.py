@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self, Unpack
 
 from clew.errors import StorageError
+from clew.ids import tenant_name
 from clew.storage.postgres.wire import Call
 from clew.store._values import Values
 from clew.store.base import BaseStore, Op, Result
@@ -14,7 +15,7 @@ from clew.store.base._index import NO_VECTORS, Index, Vectors
 from clew.store.base._plan import Plan, plan_batch
 from clew.store.postgres import _sql
 from clew.store.postgres._batch import Batch
-from clew.store.postgres._config import StoreOptions, checked_tenant, quoted_schema, vector_index
+from clew.store.postgres._config import StoreOptions, quoted_schema, vector_index
 from clew.store.postgres._database import Database
 from clew.store.postgres._schema import Facts, Wanted, setting_up, vector_statements
 from clew.store.postgres._script import Flush, Script
@@ -39,7 +40,7 @@ class PostgresEngine(BaseStore):
         self.conn = conn
         self.index_config = options.get("index")
         self.ttl_config = options.get("ttl")
-        self.tenant: str = checked_tenant(options.get("tenant", ""))
+        self.tenant: str = tenant_name(options.get("tenant", ""))
         self._values = Values(options.get("serde"))
         self._index = Index(self.index_config, self._values.keys) if self.index_config else None
         self._clock = options.get("clock")
@@ -58,7 +59,7 @@ class PostgresEngine(BaseStore):
     def with_tenant(self, tenant: str) -> Self:
         """This store for another tenant, on the same connections; it need not be closed."""
         clone = copy.copy(self)
-        clone.tenant = checked_tenant(tenant)
+        clone.tenant = tenant_name(tenant)
         clone._is_clone = True
         clone._part()
         return clone

@@ -106,7 +106,7 @@ class Reads:
             return [(load_row(row, self.values), None) for row in rows]
         accepted: list[tuple[Found, float | None]] = []
         wanted, passed = min(op.offset + op.limit, _MOST), 0
-        size = wanted if condition.is_tight else max(wanted, _PAGE)
+        size = wanted if condition.is_tight and self.values.keys is None else max(wanted, _PAGE)
         while True:
             rows = yield Call(sql, (*self._range(op, size, passed), *condition.params))
             loaded = (load_row(row, self.values) for row in rows)
