@@ -21,6 +21,7 @@ from psycopg.waiting import wait_async
 from clew.errors import StorageError
 from clew.storage.postgres.faults import Fault, fault_of, pause, typed
 from clew.storage.postgres.wire import Call, Wire, wait
+from clew.store.base import InvalidOpError
 from clew.store.postgres._script import Conversation, Script, conversation
 from clew.store.postgres._sources import AsyncSource, Source
 
@@ -29,6 +30,7 @@ T = TypeVar("T")
 
 PATIENCE: Final = 30.0  # seconds
 _SILENCE: Final = 600.0  # seconds without an answer: an index may be long in the making
+_TOO_LONG: Final = "54000"  # of a row of an index
 _MOST_CANCELLED: Final = 2  # how often a statement is tried that the server gives up on
 
 
@@ -56,6 +58,11 @@ class _Attempts:
         is_closed = type(error).__name__ == "PoolClosed"
         if is_closed:
             raise StorageError(f"the pool of {self._where} is closed", hint="use the store inside its `with` block")
+        if error.sqlstate == _TOO_LONG:
+            raise InvalidOpError(
+                f"a namespace and its key are too long for an index of {self._where}: {error}",
+                hint="use a shorter key, such as a hash of it",
+            ) from error
         gives_up = fault is Fault.TIMEOUT and self._failed >= _MOST_CANCELLED
         if is_nested or fault is Fault.FATAL or gives_up or seconds >= self.seconds_left:
             raise typed(error, self._where, seconds=time.monotonic() - self._start) from error

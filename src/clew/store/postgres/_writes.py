@@ -6,13 +6,11 @@ import random
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from clew.errors import SerializationError
 from clew.storage.postgres.wire import Call
 from clew.store._rows import encode_key
 from clew.store._values import Values
-from clew.store.base import InvalidOpError
 from clew.store.base._index import Vectors
 from clew.store.base._namespace import encode_namespace
 from clew.store.base._plan import Put
@@ -20,7 +18,6 @@ from clew.store.postgres._fields import visible_fields
 from clew.store.postgres._sql import Statements
 from clew.store.postgres._vector_sql import VectorStatements
 
-_LONGEST_PLACE: Final = 1600  # bytes: a third of a page holds it, beside the longest tenant
 _random = random.SystemRandom()
 
 
@@ -41,19 +38,12 @@ def encode_put(put: Put, vectors: Vectors, values: Values) -> Write:
     """Encode a put.
 
     Raises:
-        InvalidOpError: The item's place is too long for the server's indexes.
         SerializationError: The value has a part of a type that cannot be stored.
     """
     op = put.op
     ns, key = encode_namespace(op.namespace), encode_key(op.key)
     if op.value is None:
         return Write(ns, key, None, b"", 0, None, ())
-    length = len(ns) + len(key)
-    if length > _LONGEST_PLACE:
-        raise InvalidOpError(
-            f"the namespace and the key of an item take {length} bytes; PostgreSQL can index {_LONGEST_PLACE}",
-            hint="use a shorter key, such as a hash of it",
-        )
     value = dict(op.value)
     try:
         saved = values.save(ns, key, value)
