@@ -11,10 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from clew.errors import CorruptRecordError, MissingKeyError, PlaintextError, SerializationError
+from clew.errors import CorruptRecordError, EncryptionError, MissingKeyError, PlaintextError, SerializationError
 from clew.store.base import InvalidOpError, StoreConfigError
 from clew.store.memory import InMemoryStore
-from clew.store.postgres import PostgresStore
+from clew.store.postgres import AsyncPostgresStore, PostgresStore
 from clew.store.sqlite import AsyncSqliteStore, SqliteStore
 from tests.encryption.backends import serde
 
@@ -268,16 +268,74 @@ def test_time_to_live_and_listing_work_as_ever(items: Items) -> None:
     assert store.sweep_ttl() == 1
 
 
+def test_after_reencryption_the_old_key_can_go(items: Items, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clew.store.sqlite._engine._REENCRYPTED_ROWS", 4)
+    monkeypatch.setattr("clew.store.postgres._engine.REENCRYPTED_ROWS", 4)
+    index = {**INDEX, "clear_fields": ["title"]}
+    old = items.store(serde=serde("old"), index=index)
+    for number in range(10):
+        old.put(("docs", f"{number % 3}"), f"{number}", {"title": "a" * number + "b", "n": number}, ttl=5)
+    before = old.search(("docs",), query="b", limit=20)
+    both = items.store(serde=serde("old", "new"), index=index)
+    both.put(("docs", "0"), "new", {"title": "new"})
+
+    assert both.reencrypt() == 10
+    assert both.reencrypt() == 0
+
+    new = items.store(serde=serde("new"), index=index)
+    after = [item for item in new.search(("docs",), query="b", limit=20) if item.key != "new"]
+    assert [item.dict() for item in after] == [item.dict() for item in before]
+    with pytest.raises(MissingKeyError):
+        items.store(serde=serde("old")).get(("docs", "0"), "0")
+
+
+@pytest.mark.parametrize("items", ["sqlite", "postgres"], indirect=True)
+def test_a_plain_store_becomes_an_encrypted_one(items: Items) -> None:
+    """On PostgreSQL also what the server sees of a value goes."""
+    items.store().put(("users",), "ann", {"name": "SECRET-name"})
+
+    assert items.store(serde=serde(accept_plaintext=True)).reencrypt() == 1
+
+    store = items.store(serde=serde())
+    assert store.search(("users",), filter={"name": "SECRET-name"})[0].key == "ann"
+    if isinstance(items, SqliteItems):
+        store.conn.execute("vacuum")
+        store.conn.execute("pragma wal_checkpoint(truncate)").fetchall()
+    assert b"SECRET" not in items.dump()
+
+
+def test_a_store_has_to_have_a_key_to_encrypt_with(items: Items) -> None:
+    store = items.store()
+    store.put(("users",), "ann", {"n": 1})
+
+    with pytest.raises(EncryptionError, match="the store has no key to encrypt with"):
+        store.reencrypt()
+
+
 def test_async_stores_encrypt_too(tmp_path: Path) -> None:
     path = tmp_path / "items.db"
 
     async def scenario() -> Any:
         async with AsyncSqliteStore.from_conn_string(str(path), serde=serde()) as store:
             await store.aput(("users",), "ann", {"name": "SECRET-name"})
+            assert await store.reencrypt() == 0
             return await store.aget(("users",), "ann")
 
     assert asyncio.run(scenario()).value == {"name": "SECRET-name"}
     assert b"SECRET" not in b"".join(file.read_bytes() for file in tmp_path.glob("items.db*"))
+
+
+def test_async_stores_on_postgresql_change_their_keys(database: str) -> None:
+    async def scenario() -> tuple[int, int]:
+        async with await psycopg.AsyncConnection.connect(database) as connection:
+            bound = AsyncPostgresStore(connection, serde=serde("old"))
+            await bound.aput(("users",), "ann", {"n": 1})
+            rekeyed = await AsyncPostgresStore(connection, serde=serde("old", "new")).reencrypt()
+            await connection.commit()
+        async with AsyncPostgresStore.from_conn_string(database, serde=serde("old", "new")) as store:
+            return rekeyed, await store.reencrypt()
+
+    assert asyncio.run(scenario()) == (1, 0)
 
 
 def test_what_else_is_given_as_a_serializer_is_refused() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from clew.errors import EncryptionError
 from clew.serde import default_codec
 from clew.serde.compress import pack, unpack
 from clew.serde.given import codec_and_keys
@@ -54,6 +55,18 @@ class Values:
         """The envelope that `seal` was given."""
         opened = None if self.keys is None else self.keys.open(stored, self._place(ns, key))
         return stored if opened is None else opened
+
+    def rekeyed(self, ns: bytes, key: bytes, stored: bytes) -> bytes | None:
+        """What is stored, encrypted with the current key; None if it is.
+
+        Raises:
+            EncryptionError: There is no key at all, or not the one that it needs.
+        """
+        if self.keys is None:
+            raise EncryptionError(
+                "the store has no key to encrypt with", hint="give it serde=EncryptedSerializer(...) when it is made"
+            )
+        return None if self.keys.is_current(stored) else self.seal(ns, key, self.open(ns, key, stored))
 
     def _place(self, ns: bytes, key: bytes) -> tuple[Any, ...]:
         return ("item", self._tenant, ns, key)

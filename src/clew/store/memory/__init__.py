@@ -100,6 +100,24 @@ class InMemoryStore(BaseStore):
         vectors = await self._index.aembed(plan.texts()) if self._index else NO_VECTORS
         return self._run(plan, vectors)
 
+    def reencrypt(self) -> int:
+        """Rewrite the values that are not encrypted with the current key; gives how many.
+
+        Nothing else of the items changes. Once it gives 0, and no process writes with an
+        older key any more, older keys are needed no longer here.
+
+        Raises:
+            EncryptionError: There is no key, a value's key is not given, or one is not encrypted and that is refused.
+        """
+        with self._lock:
+            changed = 0
+            for namespace, key, record in self._under(()):
+                new = self._values.rekeyed(encode_namespace(namespace), encode_key(key), record.value)
+                if new is not None:
+                    record.value = new
+                    changed += 1
+            return changed
+
     def sweep_ttl(self) -> int:
         """Delete the expired items; how many there were."""
         with self._lock:

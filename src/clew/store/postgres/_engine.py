@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Self, Unpack
 
 from clew.errors import StorageError
@@ -21,6 +22,7 @@ from clew.store.postgres._schema import Facts, Wanted, setting_up, vector_statem
 from clew.store.postgres._script import Flush, Script
 from clew.store.postgres._writes import encode_put
 
+REENCRYPTED_ROWS = 256  # per transaction
 SWEEP_ROWS = 1000  # per transaction, so that other writers get their turn
 
 
@@ -82,6 +84,19 @@ class PostgresEngine(BaseStore):
     def _settings(self, facts: Facts) -> list[Call]:
         return [Call(_sql.SET_TENANT, (self.tenant,))] if facts.has_row_security else []
 
+    def _reencrypt_script(self, after: tuple[bytes, bytes]) -> Script[tuple[int, tuple[bytes, bytes] | None]]:
+        """One page of values brought to the current key: how many changed, and where the next page begins."""
+        values = self._values.of_tenant(self.tenant)
+        page = Call(self._statements.text(_sql.VALUES), (self.tenant, *after, REENCRYPTED_ROWS))
+        [rows] = yield Flush([page], is_last=False)
+        calls: list[Call] = []
+        for ns, key, stored in rows:
+            new = values.rekeyed(ns, key, stored)
+            if new is not None:
+                calls.append(Call(self._statements.text(_sql.REPLACE_VALUE), (self.tenant, ns, key, new, stored)))
+        yield Flush(calls)
+        return len(calls), (rows[-1][0], rows[-1][1]) if len(rows) == REENCRYPTED_ROWS else None
+
     def _sweep_script(self) -> Script[int]:
         now = self._clock() if self._clock is not None else None
         call = Call(self._statements.text(_sql.SWEEP), (self.tenant, now, SWEEP_ROWS))
@@ -140,6 +155,13 @@ class ThreadedEngine(PostgresEngine):
             deleted += count
             if count < SWEEP_ROWS:
                 return deleted
+
+    def _reencrypt(self) -> int:
+        settings, changed, after = self._settings(self._facts()), 0, (b"", b"")
+        while after is not None:
+            count, after = self._database.run(partial(self._reencrypt_script, after), settings)
+            changed += count
+        return changed
 
     def _close(self) -> None:
         if not self._is_clone:

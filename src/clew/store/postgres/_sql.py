@@ -110,6 +110,15 @@ RECORD: Final = """
 
 
 # tenant, now, rows. Rows that another replica is sweeping, or that are just being used, are left alone.
+VALUES: Final = """
+    select ns, key, value from {item} where tenant = $1 and (ns, key) > ($2::bytea, $3::bytea) order by ns, key limit $4
+"""
+
+# What the server could see of a value goes, too. The version stays: the vectors are still those of the value.
+REPLACE_VALUE: Final = """
+    update {item} set value = $4, fields = null where tenant = $1 and ns = $2 and key = $3 and value = $5
+"""
+
 SWEEP: Final = """
     with expired as (
         select ns, key from {item}

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import psycopg
@@ -127,6 +128,19 @@ class AsyncPostgresStore(ThreadedEngine, AsyncBatchedBaseStore):
             await self._database.run_in_thread(self._setup)
         else:
             await self._asetup(self._at_home(self._bound))
+
+    async def reencrypt(self) -> int:
+        """Rewrite the values of this tenant that are not encrypted with the current key; gives how many.
+
+        See `PostgresStore.reencrypt`."""
+        if self._bound is None:
+            return await self._database.run_in_thread(self._reencrypt)
+        database, changed, after = self._at_home(self._bound), 0, (b"", b"")
+        settings = self._settings(await self._afacts(database))
+        while after is not None:
+            count, after = await database.run(partial(self._reencrypt_script, after), settings)
+            changed += count
+        return changed
 
     async def sweep_ttl(self) -> int:
         """Delete the expired items of this tenant; how many there were."""

@@ -81,6 +81,17 @@ class PostgresStore(ThreadedEngine):
         """
         self._setup()
 
+    def reencrypt(self) -> int:
+        """Rewrite the values of this tenant that are not encrypted with the current key; gives how many.
+
+        Nothing else of the items changes. It works in small transactions. Once it gives 0, and no process writes with
+        an older key any more, older keys are needed no longer here.
+
+        Raises:
+            EncryptionError: There is no key, a value's key is not given, or one is not encrypted and that is refused.
+        """
+        return self._reencrypt()
+
     def sweep_ttl(self) -> int:
         """Delete the expired items of this tenant; how many there were."""
         return self._sweep()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from clew.serde import Codec
 
 _ALWAYS: Final = float("-inf")  # every item expires after this
+_REENCRYPTED_ROWS: Final = 256  # per transaction
 _SWEEP_ROWS: Final = 1000  # per transaction, so that other writers get their turn
 
 
@@ -130,6 +131,24 @@ class SqliteEngine(BaseStore):
             deleted += count
             if count < _SWEEP_ROWS:
                 return deleted
+
+    def _reencrypt(self) -> int:
+        last = changed = 0
+        while True:
+            with self._database.write() as connection:
+                rows = connection.execute(_sql.VALUES, (last, _REENCRYPTED_ROWS)).fetchall()
+                for item, ns, key, stored in rows:
+                    new = self._values.rekeyed(ns, key, stored)
+                    if new is None:
+                        continue
+                    vectors = connection.execute(_sql.ALL_VECTORS_OF_ITEM, (item,)).fetchall()
+                    connection.execute(_sql.REPLACE_VALUE, (new, item))
+                    for (vector,) in vectors:
+                        connection.execute(_sql.PUT_VECTOR, (item, vector))
+                    changed += 1
+            if len(rows) < _REENCRYPTED_ROWS:
+                return changed
+            last = rows[-1][0]
 
     def _close(self) -> None:
         self._database.close()

@@ -84,6 +84,13 @@ SWEEP: Final = """
     where id in (select id from store_item where expires_at <= ? limit ?)
 """
 
+VALUES: Final = "select id, ns, key, value from store_item where id > ? order by id limit ?"
+
+# Takes the item's vectors away, as every other value does.
+REPLACE_VALUE: Final = "update store_item set value = ? where id = ?"
+
+ALL_VECTORS_OF_ITEM: Final = "select vector from store_vector where item = ? order by id"
+
 CHANGES: Final = "select changes()"
 
 # The newest of a range come first; the inner query finds them in the index alone, without reading values.

@@ -49,6 +49,10 @@ class AsyncSqliteStore(SqliteEngine, AsyncBatchedBaseStore):
         """Make the tables, or bring them up to date; done on first use if it was not before."""
         await self._database.run(self._database.setup)
 
+    async def reencrypt(self) -> int:
+        """Rewrite the values that are not encrypted with the current key; see `SqliteStore.reencrypt`."""
+        return await self._database.run(self._reencrypt)
+
     async def sweep_ttl(self) -> int:
         """Delete the expired items; how many there were."""
         return await self._database.run(self._sweep)

@@ -56,6 +56,17 @@ class SqliteStore(SqliteEngine):
         """
         self._database.setup()
 
+    def reencrypt(self) -> int:
+        """Rewrite the values that are not encrypted with the current key; gives how many.
+
+        Nothing else of the items changes. It works in small transactions. Once it gives 0, and no process writes with
+        an older key any more, older keys are needed no longer here.
+
+        Raises:
+            EncryptionError: There is no key, a value's key is not given, or one is not encrypted and that is refused.
+        """
+        return self._reencrypt()
+
     def sweep_ttl(self) -> int:
         """Delete the expired items; how many there were."""
         return self._sweep()
