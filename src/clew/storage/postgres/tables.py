@@ -63,8 +63,9 @@ class Settings:
     answer_timeout: float = 60.0
 
     def of_connection(self) -> dict[str, str]:
-        """What is set for every transaction of the saver."""
-        settings = {"lock_timeout": "200ms"}
+        """What is set for every transaction of the saver: a client that has stalled keeps no lock for ever, either."""
+        stalled = f"{max(int(self.answer_timeout * 1000), 1)}ms"
+        settings = {"lock_timeout": "200ms", "idle_in_transaction_session_timeout": stalled}
         if self.is_fast:
             settings["synchronous_commit"] = "off"
         return settings
@@ -357,17 +358,21 @@ class PostgresTables:
     # A transaction of several round trips
 
     def _unit(self, op: LogOp[Any], unit: _Unit, job: Job | None = None) -> Script[Any]:
-        """Run a write's rule as one transaction. If the answer to an earlier attempt's commit was lost and the rule now
-        refuses, it may have found what that attempt has left: then it was done."""
+        """Run a write's rule as one transaction, unless an earlier attempt was committed and only its answer was lost.
+        It may be committed as late as between the question and the rule, which then refuses: so it is asked twice."""
+        if unit.witness is not None and (yield from self._is_there(unit.witness, op.tenant)):
+            return unit.result
         try:
             return (yield from self._transaction(op.steps, _BEGIN, op.tenant, locks=True, job=job, unit=unit))
         except psycopg.Error:
             raise
         except Exception:
-            witness = unit.witness
-            if witness is None or not (yield from self._again(lambda: self._flush([witness], op.tenant)))[0]:
+            if unit.witness is None or not (yield from self._is_there(unit.witness, op.tenant)):
                 raise
             return unit.result
+
+    def _is_there(self, witness: Call, tenant: str) -> Script[bool]:
+        return bool((yield from self._again(lambda: self._flush([witness], tenant)))[0])
 
     def _transaction(
         self,
