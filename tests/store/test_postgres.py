@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -19,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from clew.checkpoint.postgres import PostgresSaver
 from clew.errors import (
     CorruptRecordError,
     InvalidTenantError,
@@ -345,6 +346,35 @@ def test_cancelled_call_leaves_the_connection_of_a_loop_usable(database: str) ->
             assert not connection.closed
 
     asyncio.run(scenario())
+
+
+def test_stores_a_saver_and_the_owner_share_one_connection(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        saver = PostgresSaver(connection)
+        stores = [PostgresStore(connection), PostgresStore(connection, schema="other")]
+        failures: list[BaseException] = []
+
+        def use(work: Callable[[int], object]) -> None:
+            try:
+                for n in range(30):
+                    work(n)
+            except BaseException as error:  # shown below
+                failures.append(error)
+
+        works: list[Callable[[int], object]] = [
+            lambda n: stores[0].put(("a",), str(n), {"n": n}),
+            lambda n: stores[1].batch([PutOp(("a",), str(n), {}), SearchOp(("a",), {"$not": {"n": n}})]),
+            lambda n: saver.get_tuple({"configurable": {"thread_id": str(n)}}),
+            lambda n: connection.execute("select %s", [n]).fetchall(),
+        ]
+        threads = [threading.Thread(target=use, args=(work,)) for work in works]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert failures == []
+        assert len(stores[0].search((), limit=100)) == 30
 
 
 def test_connections_of_a_loop_are_refused_by_the_sync_store(database: str) -> None:

@@ -80,7 +80,7 @@ class LoopConnection:
         self.where = where_is(connection.info.dsn)
         self._connection = connection
         self._prepare = prepare
-        self._lock = asyncio.Lock()
+        self._lock = connection.lock  # psycopg's own, as in `ConnectionSource`
 
     async def take(self, seconds: float) -> Wire:
         await self._lock.acquire()

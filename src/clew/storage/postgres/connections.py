@@ -204,7 +204,7 @@ class ConnectionSource:
         self.lent: Counter[int] = Counter()
         self._connection = connection
         self._prepare = prepare
-        self._lock = threading.Lock()
+        self._lock = connection.lock  # psycopg's own: a store on the same connection waits, and so do its owner's calls
         self._is_shared = False  # with a transaction of its owner's
 
     def take_inside(self) -> Wire | None:

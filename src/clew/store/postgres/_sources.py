@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from typing import Any, Protocol, cast
 
 import psycopg
@@ -79,7 +78,7 @@ class ConnectionSource:
         self.where = where_is(connection.info.dsn)
         self._connection = connection
         self._prepare = prepare
-        self._lock = threading.Lock()
+        self._lock = connection.lock  # psycopg's own: whoever else uses the connection waits, too
 
     def take(self, seconds: float) -> Wire:
         if not self._lock.acquire(timeout=max(seconds, 0.0)):
@@ -145,7 +144,7 @@ class AsyncConnectionSource:
         self.where = where_is(connection.info.dsn)
         self._connection = connection
         self._prepare = prepare
-        self._lock = asyncio.Lock()
+        self._lock = connection.lock
 
     async def take(self, seconds: float) -> Wire:
         try:
