@@ -35,6 +35,7 @@ class ThreadUsage:
     bytes: int
     created_at: datetime | None
     updated_at: datetime | None
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,19 +81,21 @@ class ThreadRetention:
     checkpoints: int
     bytes: int
     is_deleted: bool
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedThread:
-    """A thread that was left as it is because something in it cannot be read, and why."""
+    """A thread that was left alone where something in it could not be read, and why."""
 
     thread_id: str
     message: str
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionProgress:
-    """How far a retention run is: `threads` of `of` threads are done."""
+    """How far a retention run is: `threads` of the `of` that are known by now are done."""
 
     threads: int
     of: int

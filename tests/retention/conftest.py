@@ -12,6 +12,7 @@ import pytest
 
 from clew.checkpoint.memory import InMemorySaver
 from clew.checkpoint.sqlite import SqliteSaver
+from tests.both import own_saver  # noqa: F401 - a fixture
 
 BACKENDS = ["memory", "sqlite", "postgres"]
 Opened = Callable[..., AbstractContextManager[Any]]

@@ -228,6 +228,30 @@ def test_policies_that_make_no_sense_are_refused(fields: Any, message: str) -> N
         Retention(**fields)
 
 
+def test_a_saver_without_a_tenant_covers_all_and_a_bound_one_its_own(own_saver: Any) -> None:
+    for tenant in ("a", "b", ""):
+        fill(own_saver.with_tenant(tenant) if tenant else own_saver, "t", 5)
+    a, b = own_saver.with_tenant("a"), own_saver.with_tenant("b")
+    told: list[RetentionProgress] = []
+
+    assert a.retain(Retention(keep_last=3)).checkpoints == 2
+    assert [lengths(saver, "t") for saver in (a, b, own_saver)] == [{"": 3}, {"": 5}, {"": 5}]
+    policy = Retention(keep_last=2, delete_if=lambda usage: usage.tenant == "b")
+    would = own_saver.retain(policy, dry_run=True)
+    report = own_saver.retain(policy, on_progress=told.append)
+
+    assert [(one.tenant, one.checkpoints, one.is_deleted) for one in report.details] == [
+        ("", 3, False),
+        ("a", 1, False),
+        ("b", 5, True),
+    ]
+    assert would.details == report.details
+    assert (told[-1].threads, told[-1].of) == (3, 3)
+    assert [lengths(saver, "t") for saver in (own_saver, a, b)] == [{"": 2}, {"": 2}, {}]
+    assert own_saver.retain(Retention(keep_last=1), thread_ids=["t"]).checkpoints == 1
+    assert lengths(a, "t") == {"": 2}, "threads that are named are the saver's own"
+
+
 def test_a_batch_drops_at_least_one(saver: Any) -> None:
     with pytest.raises(ValueError, match="batch is 0"):
         saver.retain(Retention(keep_last=1), batch=0)

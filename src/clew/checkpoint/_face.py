@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
 from clew.checkpoint._reencryption import reencryption
-from clew.checkpoint._retention import BATCH, OnProgress, RetentionRun, Work, arun_work, run_work
+from clew.checkpoint._retention import BATCH, Access, OnProgress, RetentionRun, Work, arun_work, run_work
 from clew.checkpoint._tuples import check_names, checkpoint_tuple, config_of, matches
 from clew.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -219,7 +219,8 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
         thread_ids: Sequence[str] | None = None,
         on_progress: OnProgress | None = None,
     ) -> RetentionReport:
-        """Apply a retention policy to every thread, or those named; runs may go on meanwhile.
+        """Apply a retention policy to every thread, or those named; runs may go on meanwhile. A saver that is bound to
+        no tenant covers the threads of all.
 
         With `dry_run` nothing is changed, and the report says what would go. A transaction drops at most `batch`
         checkpoints, and writers have their turn between two of them. `on_progress` is called after each. A thread
@@ -420,13 +421,15 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
         return self._op(target, lambda: upkeep.copy_thread(self.place(source), self.place(target)), kind="copy")
 
     def _retention(self, policy: Retention, **settings: Any) -> RetentionRun:
-        return RetentionRun(
-            self.place,
-            self._op,
-            lambda thread: self.heads.drop(self.tenant, thread),
-            policy,
-            **settings,
-        )
+        def access(tenant: str) -> Access:
+            saver = self if tenant == self.tenant else self.with_tenant(tenant)
+
+            def forget(thread: str) -> None:
+                saver.heads.drop(tenant, thread)
+
+            return Access(saver.place, saver._op, forget)
+
+        return RetentionRun(access, self.tenant, policy, **settings)
 
     def _prune_work(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from clew.errors import CorruptRecordError, EncryptionError, SchemaVersionError
 from clew.retention import (
@@ -23,7 +23,7 @@ from clew.storage import leftovers
 from clew.storage import retention as rules
 from clew.storage.leftovers import Found
 from clew.storage.operation import LogOp
-from clew.storage.query import Query, Steps
+from clew.storage.query import Steps
 from clew.storage.retention import START, Batch, Cursor, Limits, LineUsage, ThreadPlan
 
 if TYPE_CHECKING:
@@ -45,14 +45,21 @@ class MakeOp(Protocol):
     def __call__(self, thread: str, steps: Callable[[], Steps[Any]], *, kind: str = "read") -> LogOp[Any]: ...
 
 
+class Access(NamedTuple):
+    """How one tenant's threads are reached: the place of a thread, operations, and who is told of what was deleted."""
+
+    root: Callable[[str], Place]
+    op: MakeOp
+    forget: Callable[[str], object]
+
+
 class RetentionRun:
     """One run: `work` yields operations and is sent what they give."""
 
     def __init__(
         self,
-        root: Callable[[str], Place],
-        op: MakeOp,
-        forget: Callable[[str], object],
+        access: Callable[[str], Access],
+        tenant: str,
         policy: Retention,
         *,
         dry_run: bool = False,
@@ -61,19 +68,19 @@ class RetentionRun:
         on_progress: OnProgress | None = None,
         is_strict: bool = False,
     ) -> None:
-        """`root` gives the place of a thread, `forget` is told of each that was deleted. With `is_strict` a thread that
-        cannot be read ends the run, and each namespace is kept for its own sake."""
+        """`access` is asked once for each tenant: `tenant`, and if that is nobody and no threads are named, every one.
+        With `is_strict` a thread that cannot be read ends the run, and each namespace is kept for its own sake."""
         if batch < 1:
             raise ValueError(f"batch is {batch}; a transaction drops at least 1 checkpoint")
-        self._root = root
-        self._op = op
-        self._forget = forget
+        self._access = access
+        self._tenant = tenant
         self._policy = policy
         self._dry_run = dry_run
         self._batch = batch
         self._thread_ids = thread_ids
         self._on_progress = on_progress
         self._is_strict = is_strict
+        self._now: int | None = None
         self._limits = Limits(None, None, is_strict)
         self._deleted_before: int | None = None
         self._examined = self._total = 0
@@ -84,35 +91,43 @@ class RetentionRun:
 
     def work(self) -> Work[RetentionReport]:
         """Look at every thread, or those named, and drop what the policy says."""
-        yield from self._begin()
-        if self._thread_ids is not None:
-            for thread in dict.fromkeys(self._thread_ids):
-                tenant = self._root(thread).tenant
-                for lines in (yield self._op(thread, lambda t=thread, n=tenant: rules.read_usage(n, t, t))):
-                    yield from self._examine(lines)
-        else:
-            after = ""
-            while page := (yield self._page_op(after)):
-                for lines in page:
-                    yield from self._examine(lines)
-                after = page[-1][0].thread
+        tenant: str | None = self._tenant
+        covers_all = tenant == "" and self._thread_ids is None
+        while tenant is not None:
+            yield from self._begin(tenant)
+            yield from self._named(self._thread_ids) if self._thread_ids is not None else self._all()
+            tenant = (yield self._op("", lambda after=tenant: rules.next_tenant(after))) if covers_all else None
         return RetentionReport(self._dry_run, self._examined, tuple(self._details), tuple(self._skipped))
 
-    def _begin(self) -> Work[None]:
-        policy, tenant = self._policy, self._root("").tenant
+    def _begin(self, tenant: str) -> Work[None]:
+        """Go over to a tenant's threads."""
+        self._tenant = tenant
+        self._root, self._op, self._forget = self._access(tenant)
+        if self._thread_ids is not None:
+            self._total = len(self._thread_ids)
+        else:
+            self._total += yield self._op("", lambda: rules.count_threads(tenant))
+        if self._now is None:
+            policy = self._policy
+            self._now = now = yield self._op("", rules.read_clock)
+            older, deleted = policy.older_than, policy.delete_threads_older_than
+            self._limits = Limits(policy.keep_last, None if older is None else moment(older, now), self._is_strict)
+            self._deleted_before = None if deleted is None else moment(deleted, now)
 
-        def read() -> Steps[tuple[int, int]]:
-            now = yield Query("now", ())
-            return now[0][0], (yield Query("thread_count", (tenant,)))[0][0]
+    def _named(self, thread_ids: Sequence[str]) -> Work[None]:
+        for thread in dict.fromkeys(thread_ids):
+            for lines in (yield self._op(thread, lambda t=thread: rules.read_usage(self._tenant, t, t))):
+                yield from self._examine(lines)
 
-        now, total = yield self._op("", read)
-        older, deleted = policy.older_than, policy.delete_threads_older_than
-        self._limits = Limits(policy.keep_last, None if older is None else moment(older, now), self._is_strict)
-        self._deleted_before = None if deleted is None else moment(deleted, now)
-        self._total = total if self._thread_ids is None else len(self._thread_ids)
+    def _all(self) -> Work[None]:
+        after = ""
+        while page := (yield self._page_op(after)):
+            for lines in page:
+                yield from self._examine(lines)
+            after = page[-1][0].thread
 
     def _page_op(self, after: str) -> LogOp[list[list[LineUsage]]]:
-        return self._op("", lambda: rules.read_page(self._root("").tenant, after, _PAGE))
+        return self._op("", lambda: rules.read_page(self._tenant, after, _PAGE))
 
     def _examine(self, lines: list[LineUsage]) -> Work[None]:
         thread = lines[0].thread
@@ -121,7 +136,7 @@ class RetentionRun:
         except (CorruptRecordError, EncryptionError, SchemaVersionError) as error:
             if self._is_strict:
                 raise
-            self._skipped.append(SkippedThread(thread, str(error)))
+            self._skipped.append(SkippedThread(thread, str(error), self._tenant))
         else:
             if lost is not None:
                 self._details.append(lost)
@@ -157,7 +172,8 @@ class RetentionRun:
         touched = rules.touched_at(lines)
         if self._deleted_before is not None and touched is not None and touched < self._deleted_before:
             return True
-        return self._policy.delete_if is not None and bool(self._policy.delete_if(rules.thread_usage(lines)))
+        chosen = self._policy.delete_if
+        return chosen is not None and bool(chosen(rules.thread_usage(lines, self._tenant)))
 
     def _plan_op(self, root: Place, *, deletes: bool) -> LogOp[ThreadPlan]:
         return self._op(root.thread, lambda: rules.plan_thread(root, self._limits, deletes=deletes))
@@ -166,13 +182,15 @@ class RetentionRun:
         """What a thread would lose."""
         if deletes:
             spills: int = yield self._op(root.thread, lambda: rules.spilled_bytes(root))
-            lost = _deleted(lines, spills)
+            lost = _deleted(lines, spills, self._tenant)
         else:
             plan: ThreadPlan = yield self._plan_op(root, deletes=False)
             freed = 0
             if plan.spills:
                 freed = yield self._op(root.thread, lambda: rules.dry_sweep(root, plan, self._batch))
-            lost = ThreadRetention(root.thread, plan.checkpoints, plan.bytes + freed, is_deleted=False)
+            lost = ThreadRetention(
+                root.thread, plan.checkpoints, plan.bytes + freed, is_deleted=False, tenant=self._tenant
+            )
         self._note(lost.checkpoints, lost.bytes)
         return lost if lost.checkpoints or lost.is_deleted else None
 
@@ -190,7 +208,7 @@ class RetentionRun:
         if spills is None:
             return pruned
         self._forget(root.thread)
-        lost = _deleted(lines, spills)
+        lost = _deleted(lines, spills, self._tenant)
         known = (0, 0) if pruned is None else (pruned.checkpoints, pruned.bytes)
         self._note(lost.checkpoints - known[0], lost.bytes - known[1])
         return lost
@@ -210,7 +228,7 @@ class RetentionRun:
             cursor, left = batch.cursor, left - batch.dropped
             checkpoints, size = checkpoints + batch.checkpoints, size + batch.size + freed
             self._note(batch.checkpoints, batch.size + freed)
-        return ThreadRetention(root.thread, checkpoints, size, is_deleted=False)
+        return ThreadRetention(root.thread, checkpoints, size, is_deleted=False, tenant=self._tenant)
 
     def _finish(self, root: Place, plan: ThreadPlan, cursor: Cursor) -> Work[tuple[Batch, int]]:
         """The last batch of a thread. A long thread's steps are looked through before, without keeping anybody out."""
@@ -228,9 +246,9 @@ class RetentionRun:
         )
 
 
-def _deleted(lines: Sequence[LineUsage], spills: int) -> ThreadRetention:
+def _deleted(lines: Sequence[LineUsage], spills: int, tenant: str) -> ThreadRetention:
     checkpoints, size = sum(line.checkpoints for line in lines), sum(line.bytes for line in lines)
-    return ThreadRetention(lines[0].thread, checkpoints, size + spills, is_deleted=True)
+    return ThreadRetention(lines[0].thread, checkpoints, size + spills, is_deleted=True, tenant=tenant)
 
 
 # Drivers

@@ -20,7 +20,7 @@ from clew.cli._inspect import AsJson
 from clew.cli._problem import CommandError
 from clew.cli._run import DEFAULT_DB, Database
 from clew.cli._values import to_json
-from clew.retention import Retention, RetentionProgress, RetentionReport
+from clew.retention import Retention, RetentionProgress, RetentionReport, SkippedThread, ThreadRetention
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _ROWS = 40  # threads shown by name; JSON has all
@@ -106,7 +106,7 @@ def show_plan(report: RetentionReport) -> None:
     table.add_column("bytes", justify="right")
     for one in sorted(report.details, key=lambda one: one.bytes, reverse=True)[:_ROWS]:
         what = Text("all of it", style="red") if one.is_deleted else Text("checkpoints")
-        table.add_row(Text(one.thread_id, style="bold"), what, str(one.checkpoints), decimal(one.bytes))
+        table.add_row(Text(name_of(one), style="bold"), what, str(one.checkpoints), decimal(one.bytes))
     if report.details:
         show.results.print(table)
     if report.threads > _ROWS:
@@ -125,7 +125,7 @@ def show_outcome(report: RetentionReport, before: int | None, after: int | None,
     if before is not None and after is not None and not report.dry_run:
         show.show_fact("file", f"{decimal(before)} before, {decimal(after)} after")
     for skipped in report.skipped:
-        show.results.print(Text.assemble(("✗ ", "bold red"), f"{skipped.thread_id}: {skipped.message}"))
+        show.results.print(Text.assemble(("✗ ", "bold red"), f"{name_of(skipped)}: {skipped.message}"))
 
 
 def facts(report: RetentionReport, before: int | None, after: int | None) -> dict[str, Any]:
@@ -139,11 +139,19 @@ def facts(report: RetentionReport, before: int | None, after: int | None) -> dic
         "file_before": before,
         "file_after": after,
         "details": [
-            {"thread": one.thread_id, "checkpoints": one.checkpoints, "bytes": one.bytes, "deleted": one.is_deleted}
+            place_of(one) | {"checkpoints": one.checkpoints, "bytes": one.bytes, "deleted": one.is_deleted}
             for one in report.details
         ],
-        "skipped": [{"thread": one.thread_id, "message": one.message} for one in report.skipped],
+        "skipped": [place_of(one) | {"message": one.message} for one in report.skipped],
     }
+
+
+def place_of(one: ThreadRetention | SkippedThread) -> dict[str, Any]:
+    return {"tenant": one.tenant, "thread": one.thread_id}
+
+
+def name_of(one: ThreadRetention | SkippedThread) -> str:
+    return f"{one.tenant}: {one.thread_id}" if one.tenant else one.thread_id
 
 
 def file_size(db: str) -> int | None:

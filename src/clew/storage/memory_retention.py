@@ -26,6 +26,9 @@ class MemoryRetention:
     def _do_now(self) -> list[Row]:
         return [(time.time_ns() // 1000,)]
 
+    def _do_tenant_next(self, after: str) -> list[Row]:
+        return [(min((place[0] for place in self._places if place[0] > after), default=None),)]
+
     def _do_thread_count(self, tenant: str) -> list[Row]:
         return [(len(self._threads(tenant)),)]
 

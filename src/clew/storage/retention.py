@@ -119,6 +119,21 @@ class Batch:
 # Looking
 
 
+def read_clock() -> Steps[int]:
+    """What time it is, in microseconds since 1970: on the database's clock, where replicas share one."""
+    return (yield Query("now", ()))[0][0]
+
+
+def count_threads(tenant: str) -> Steps[int]:
+    """How many threads a tenant has."""
+    return (yield Query("thread_count", (tenant,)))[0][0]
+
+
+def next_tenant(after: str) -> Steps[str | None]:
+    """The tenant that comes after one, in the order of their names; None after the last."""
+    return (yield Query("tenant_next", (after,)))[0][0]
+
+
 def read_usage(tenant: str, first: str, last: str) -> Steps[list[list[LineUsage]]]:
     """What the threads between two ids take, each as a list of its namespaces."""
     rows = yield Query("line_usage", (tenant, first, last))
@@ -131,7 +146,7 @@ def read_page(tenant: str, after: str, limit: int) -> Steps[list[list[LineUsage]
     return (yield from read_usage(tenant, names[0][0], names[-1][0])) if names else []
 
 
-def thread_usage(lines: Sequence[LineUsage]) -> ThreadUsage:
+def thread_usage(lines: Sequence[LineUsage], tenant: str) -> ThreadUsage:
     """What a thread takes, for people; raises `CorruptRecordError` if its times are none."""
     _check(lines)
     first = min((line.first for line in lines if line.first is not None), default=None)
@@ -144,6 +159,7 @@ def thread_usage(lines: Sequence[LineUsage]) -> ThreadUsage:
             sum(line.bytes for line in lines),
             None if first is None else at(first),
             None if touched is None else at(touched),
+            tenant,
         )
     except OverflowError as error:
         raise _damaged(lines) from error

@@ -268,6 +268,9 @@ select hash, length(body) from clew_spill where tenant = $1 and thread = $2
 -- name: now
 select (extract(epoch from clock_timestamp()) * 1000000)::bigint
 
+-- name: tenant_next
+select min(tenant) from clew_head where tenant > $1
+
 -- name: thread_count
 select count(distinct thread) from clew_head where tenant = $1
 

@@ -242,6 +242,9 @@ select head.thread, sum(head.ns = ''), count(*), count(distinct head.line), min(
 -- name: now
 select cast((julianday('now') - 2440587.5) * 86400000000 as integer)
 
+-- name: tenant_next
+select min(tenant) from clew_head where tenant > ?
+
 -- name: thread_count
 select count(distinct thread) from clew_head where tenant = ?
 
