@@ -13,7 +13,7 @@ from clew.errors import ThreadConflictError
 from clew.testing import ConformanceError, Opener, SaverConformance, StoreConformance, check
 from clew.testing._kit import Conformance, checks
 from tests.testing import broken
-from tests.testing.test_savers import deep_size
+from tests.testing.test_savers import bytes_of
 
 _SILENT = (broken.SilentLoser, broken.LoudLoser)
 
@@ -115,7 +115,7 @@ def with_subject(kit: type[Conformance], subject: Any) -> type[Conformance]:
                     yield self.opened
 
         def stored_bytes(self) -> int:
-            return deep_size(vars(self.opened._tables))
+            return bytes_of(self.opened)
 
     return Broken
 

@@ -16,6 +16,7 @@ import pytest
 from psycopg import sql
 
 from clew.checkpoint.memory import InMemorySaver
+from clew.checkpoint.serde.encrypted import EncryptedSerializer
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.testing import Opener, SaverConformance
 
@@ -29,8 +30,12 @@ class TestInMemorySaver(SaverConformance):
         yield self.opened
 
     def stored_bytes(self) -> int:
-        """All the bytes that the tables hold, whatever the key."""
-        return deep_size(vars(self.opened._tables))
+        return bytes_of(self.opened)
+
+
+def bytes_of(saver: Any) -> int:
+    """All the bytes that a saver's tables in memory hold."""
+    return deep_size({name: table for name, table in vars(saver._tables).items() if name != "_undo"})
 
 
 def deep_size(value: Any) -> int:
@@ -99,3 +104,15 @@ class TestPostgresSaver(SaverConformance):
             ).fetchone()
         assert found is not None
         return int(found[0])
+
+
+class TestEncryptedSaver(SaverConformance):
+    is_durable = False
+
+    @contextmanager
+    def open(self) -> Iterator[Any]:
+        self.opened = InMemorySaver(serde=EncryptedSerializer({"key": bytes(range(32))}, current="key"))
+        yield self.opened
+
+    def stored_bytes(self) -> int:
+        return bytes_of(self.opened)
