@@ -19,6 +19,7 @@ _SILENT = (broken.SilentLoser, broken.LoudLoser)
 
 _OWN: dict[Any, tuple[type[Exception], ...]] = {  # what broken savers raise by themselves
     broken.OneLoop: (RuntimeError,),
+    broken.DropsSubmitted: (ThreadConflictError,),
     broken.Overzealous: (ThreadConflictError,),
 }
 
