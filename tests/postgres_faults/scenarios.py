@@ -1,7 +1,7 @@
 """Every kind of operation on a saver, each with what leads up to it: what the tests break in the middle.
 
-An operation is told on a thread of its own tenant, by a blocking caller or on an event loop; `traces` is everything that
-is stored of it, without what differs from run to run.
+An operation is told on a thread of its own tenant, by a blocking caller or on an event loop; `traces` is everything
+that is stored of it, without what differs from run to run.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ import pytest
 from psycopg import sql
 
 from clew.checkpoint.memory import InMemorySaver
-from clew.checkpoint.serde.encrypted import EncryptedSerializer
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.testing import Opener, SaverConformance
 
@@ -104,15 +103,3 @@ class TestPostgresSaver(SaverConformance):
             ).fetchone()
         assert found is not None
         return int(found[0])
-
-
-class TestEncryptedSaver(SaverConformance):
-    is_durable = False
-
-    @contextmanager
-    def open(self) -> Iterator[Any]:
-        self.opened = InMemorySaver(serde=EncryptedSerializer({"key": bytes(range(32))}, current="key"))
-        yield self.opened
-
-    def stored_bytes(self) -> int:
-        return bytes_of(self.opened)
