@@ -348,7 +348,7 @@ class PostgresSaver(CheckpointSaver):
         with self.state.lock:
             if not self.state.is_ready:
                 if not self._run(self.tables.ready()):
-                    self.setup()
+                    PostgresSaver.setup(self)  # which a class for event loops has under the same name
                 self.state.is_ready = True
 
     def _run(self, script: Script[T], wire: Wire | None = None) -> T:
