@@ -57,6 +57,8 @@ __all__ = (
     "Suspended",
     "TaskNotFound",
     "ThreadConflictError",
+    "ThreadExistsError",
+    "ThreadNotFoundError",
     "UnknownInterruptError",
     "UpdateError",
     "is_invalid_resume",
@@ -253,6 +255,14 @@ class StorageTimeoutError(StorageError, TimeoutError):
 class InvalidQueryError(StorageError, ValueError):
     """A saver was asked for what makes no sense, such as a limit that is no number or an id that no storage can keep;
     nothing was read or written."""
+
+
+class ThreadNotFoundError(StorageError, LookupError):
+    """There is no such thread, or it is somebody else's, which is the same to the caller."""
+
+
+class ThreadExistsError(StorageError):
+    """A thread with that id is there already."""
 
 
 class ThreadConflictError(StorageError):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from clew.constants import START
 from clew.errors import CheckpointNotFoundError, StorageError
 from clew.ids import id_bytes, id_text
 from clew.protocols import Committed, HistoryQuery, Saved, Step, TaskWrites
@@ -20,12 +21,13 @@ from clew.storage.history import read_history
 from clew.storage.loaded import Loaded, saved
 from clew.storage.log import Expected, Head, NewStep, Place, Position, StepRow, Waiting
 from clew.storage.memo import Memo
-from clew.storage.operation import Intent, LogOp
+from clew.storage.operation import Intent, LogOp, Touch
 from clew.storage.plain import STATE_LIMIT, pack_plain
 from clew.storage.query import Steps
 from clew.storage.records import Spills, pack_step, pack_task
 from clew.storage.session import Claim, LogSession
 from clew.storage.state import EMPTY, Recent, State
+from clew.storage.threads import TITLE_MAX, touch_thread
 
 
 class LogCursor:
@@ -106,16 +108,17 @@ class LogCursor:
         row = place.vault.seal_step(place, row)
         after.since = 0 if in_full else before.since + len(row.body)
         new = NewStep(row, after.since, spills, self._tip, parent if starts_branch else None)
+        touch = None if claiming is None else self._touch(created_at, step)
         makes_line = self._takes_line()
         position = (branch, seq)
         self._stand_on(after, position)
         op: LogOp[None] = LogOp(
             session,
-            partial(self._commit, new, claiming, makes_line=makes_line),
+            partial(self._commit, new, claiming, touch, makes_line=makes_line),
             kind="commit",
             done=partial(self._remember, after, position),
             size=len(body) + sum(map(len, spills.values())) if spills else len(body),
-            intent=Intent(self, claiming, makes_line, spills, step=new),
+            intent=Intent(self, claiming, makes_line, spills, step=new, touch=touch),
         )
         return Committed(id_text(id), encode.timestamp(created_at), op)
 
@@ -163,10 +166,12 @@ class LogCursor:
             yield from self._note_root(position)
         return loaded
 
-    def _commit(self, step: NewStep, claiming: Claim | None, *, makes_line: bool) -> Steps[None]:
+    def _commit(self, step: NewStep, claiming: Claim | None, touch: Touch | None, *, makes_line: bool) -> Steps[None]:
         session, place = self.session, self.place
         if self.ns == "":
             yield from self._commit_root(step, claiming)
+            if touch is not None:
+                yield from touch_thread(place, touch)
             return
         if claiming is not None:
             yield from self._run_claim(claiming)
@@ -199,12 +204,15 @@ class LogCursor:
         spills: Spills,
         position: Position,
         claiming: Claim | None,
+        touch: Touch | None,
         *,
         makes_line: bool,
     ) -> Steps[None]:
         session, place = self.session, self.place
         if claiming is not None:
             yield from self._run_claim(claiming)
+            if touch is not None:
+                yield from touch_thread(place, touch)
         else:
             yield from log.check_epoch(place, session.root_line, session.epoch)
         if tasks:
@@ -311,6 +319,14 @@ class LogCursor:
         reserve = branch if self.ns == "" and branch is not None else session.reserved
         return Claim(session.expected, session.is_known, reserve)
 
+    def _touch(self, at: int, step: Step | None) -> Touch | None:
+        """What a claim tells the table of threads, where that is in use: an input (`step`) or an answer has come."""
+        titler = self.session.saver.titler
+        if titler is None or self.ns or (step is not None and step.metadata.get("source") != "input"):
+            return None
+        title = None if step is None else titler(step.values.get(START))
+        return Touch(at, None if title is None else title[:TITLE_MAX])
+
     def _pending_position(self) -> Position:
         if self.ns == "" and self.session.reserved is not None:
             return (self.session.reserved, 0)
@@ -326,13 +342,14 @@ class LogCursor:
             spills |= spilled
             tasks.append((task.task_id, place.vault.seal_task(place, Waiting(*position, task.task_id, 0, body))))
         claiming = self._take_claim()
+        touch = None if claiming is None else self._touch(time.time_ns() // 1000, None)
         makes_line = bool(tasks) and self._takes_line()
         return LogOp(
             self.session,
-            lambda: self._save_pending(tasks, spills, position, claiming, makes_line=makes_line),
+            lambda: self._save_pending(tasks, spills, position, claiming, touch, makes_line=makes_line),
             kind=kind,
             size=sum(len(body) for _, body in tasks),
-            intent=Intent(self, claiming, makes_line, spills, tasks=tasks, position=position),
+            intent=Intent(self, claiming, makes_line, spills, tasks=tasks, position=position, touch=touch),
         )
 
     def _remember(self, state: State | Recent, position: Position) -> None:

@@ -76,6 +76,10 @@ class Place(NamedTuple):
     def root(self) -> Place:
         return self.at("")
 
+    def of(self, thread: str) -> Place:
+        """The root namespace of another thread."""
+        return Place(self.tenant, thread, "", self.vault)
+
     def at(self, ns: str) -> Place:
         """Another namespace of the thread."""
         return Place(self.tenant, self.thread, ns, self.vault)

@@ -12,13 +12,14 @@ from typing import Any
 from clew import _failpoints
 from clew.storage.log import NewStep
 from clew.storage.memory_retention import MemoryRetention
+from clew.storage.memory_threads import MemoryThreads
 from clew.storage.query import Row, Steps, T, drive
 
 _MISSING: Any = object()
 _Steps = dict[tuple[int, int], Row]
 
 
-class MemoryTables(MemoryRetention):
+class MemoryTables(MemoryRetention, MemoryThreads):
     """The tables and the queries on them. `tenant` leads every key, as everywhere."""
 
     def __init__(self) -> None:
@@ -32,6 +33,7 @@ class MemoryTables(MemoryRetention):
         self._forks: dict[int, dict[int, tuple[int, int]]] = {}
         self._pending: dict[int, dict[tuple[int, int], dict[bytes, tuple[int, bytes]]]] = {}
         self._spill: dict[tuple[str, str], dict[bytes, bytes]] = {}
+        self._known_threads: dict[tuple[str, str], list[Any]] = {}
         self._answers: dict[str, Callable[..., list[Row]]] = {
             name.removeprefix("_do_"): getattr(self, name) for name in dir(self) if name.startswith("_do_")
         }

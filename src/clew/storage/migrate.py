@@ -31,9 +31,10 @@ class Migration:
 
 @functools.cache
 def named_queries(dialect: str) -> dict[str, str]:
-    """Every query of the log in one dialect, by name."""
-    text = (resources.files("clew.storage") / "sql" / f"{dialect}.sql").read_text("utf-8")
-    parts = _NAME.split(text)[1:]
+    """Every query in one dialect, by name."""
+    folder = resources.files("clew.storage") / "sql"
+    files = sorted(file.name for file in folder.iterdir() if file.name.startswith(dialect))
+    parts = [part for name in files for part in _NAME.split((folder / name).read_text("utf-8"))[1:]]
     return {name: sql.strip() for name, sql in zip(parts[::2], parts[1::2], strict=True)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from clew.storage.query import Steps
 
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _READS = ("read", "load")
+
+
+class Touch(NamedTuple):
+    """What a run that begins says to the table of threads: that a message came (microseconds since 1970), and a title
+    for a thread that has none."""
+
+    at: int
+    title: str | None
 
 
 @dataclass(slots=True)
@@ -34,15 +42,16 @@ class Intent:
     step: NewStep | None = None
     tasks: Sequence[tuple[bytes, bytes]] = ()
     position: Position = (0, 0)  # behind which the tasks' writes wait
+    touch: Touch | None = None
     call: Any = None
 
     @property
     def appends(self) -> NewStep | None:
         """The step, if this does nothing but append one to the root namespace's newest branch, the commonest by far:
         that can be taken in one go, where the session's fence and the step's hold."""
-        if self.claim is None and self.step is not None and self.step.origin is None and self.cursor.ns == "":
-            return None if self.spills or self.step.row.seq == 1 else self.step
-        return None
+        if self.claim is not None or self.step is None or self.step.origin is not None or self.cursor.ns:
+            return None
+        return None if self.spills or self.step.row.seq == 1 else self.step
 
 
 class LogOp(Generic[T]):

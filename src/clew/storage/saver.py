@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
 from clew.errors import InvalidTenantError
@@ -48,6 +49,7 @@ class LogSaver:
         codec, keys = codec_and_keys(serde)
         self.tenant = tenant_name(tenant)
         self.original: Self | None = None
+        self.titler: Callable[[Any], str | None] | None = None  # where the table of threads is in use
         self.vault: Vault = PLAIN if keys is None else Sealed(keys)
         self.types = types or (default_registry if codec is None else codec.types)
         self.heads = Heads(heads_limit)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from clew.storage.log import NewStep
-from clew.storage.operation import Intent
+from clew.storage.operation import Intent, Touch
 from clew.storage.postgres.wire import Call
 from clew.storage.session import LogSession
 
@@ -28,6 +28,7 @@ class StepShape(NamedTuple):
     fence: Fence
     forks: bool = False
     spills: bool = False
+    touches: bool = False
 
 
 class TasksShape(NamedTuple):
@@ -37,6 +38,7 @@ class TasksShape(NamedTuple):
     line: Literal["root", "known", "made"] = "root"
     tasks: bool = False
     spills: bool = False
+    touches: bool = False
 
 
 def new_line() -> int:
@@ -75,6 +77,9 @@ def _call(intent: Intent) -> Call | None:
     claim = intent.claim
     if claim is not None and (not claim.is_known or intent.cursor.ns):
         return None
+    if intent.touch is not None and intent.touch.title is not None and intent.cursor.place.vault.keys is not None:
+        if claim is None or claim.expected is None:
+            return None  # a title under a key is part of a row that has to be read first
     session = intent.cursor.session
     if claim is not None:
         if claim.expected is None:
@@ -117,7 +122,10 @@ def _step_call(intent: Intent, step: NewStep, session: LogSession) -> Call:
         params += step.origin
     if intent.spills:
         params += _spill_params(intent)
-    return Call(step_text(StepShape(fence, step.origin is not None, bool(intent.spills))), params)
+    if intent.touch is not None:
+        params += _touch_params(intent, intent.touch)
+    shape = StepShape(fence, step.origin is not None, bool(intent.spills), intent.touch is not None)
+    return Call(step_text(shape), params)
 
 
 def _tasks_call(intent: Intent, session: LogSession) -> Call:
@@ -144,12 +152,20 @@ def _tasks_call(intent: Intent, session: LogSession) -> Call:
         params += (*intent.position, [id for id, _ in intent.tasks], [body for _, body in intent.tasks])
     if intent.spills:
         params += _spill_params(intent)
-    return Call(tasks_text(TasksShape(fence, line, bool(intent.tasks), bool(intent.spills))), params)
+    if intent.touch is not None:
+        params += _touch_params(intent, intent.touch)
+    shape = TasksShape(fence, line, bool(intent.tasks), bool(intent.spills), intent.touch is not None)
+    return Call(tasks_text(shape), params)
 
 
 def _spill_params(intent: Intent) -> tuple[Any, ...]:
     hashes = sorted(intent.spills)  # in one order everywhere, so that two transactions never wait for each other
     return (intent.cursor.place.thread, hashes, [intent.spills[hash] for hash in hashes])
+
+
+def _touch_params(intent: Intent, touch: Touch) -> tuple[Any, ...]:
+    title = touch.title if intent.cursor.place.vault.keys is None else None
+    return (intent.cursor.place.thread, touch.at, title, None if title is None else title.casefold())
 
 
 # The texts
@@ -191,6 +207,8 @@ def step_text(shape: StepShape) -> str:
         parts.append(f"forked as ({_fork(next(number), next(number))})")
     if shape.spills:
         parts.append(f"spilled as ({_spill(next(number), next(number), next(number), 'moved')})")
+    if shape.touches:
+        parts.append(f"touched as ({_touch(*(next(number) for _ in range(4)), decides='moved')})")
     return "with " + ",\n".join(parts) + "\nselect 1 from moved"
 
 
@@ -224,6 +242,8 @@ def tasks_text(shape: TasksShape) -> str:
         parts.append(f"saved as ({_save(line, place, next(number), next(number), decides)})")
     if shape.spills:
         parts.append(f"spilled as ({_spill(next(number), next(number), next(number), decides)})")
+    if shape.touches:
+        parts.append(f"touched as ({_touch(*(next(number) for _ in range(4)), decides='fence')})")
     return "with " + ",\n".join(parts) + f"\nselect 1 from {decides}"
 
 
@@ -295,4 +315,12 @@ def _spill(thread: str, hashes: str, bodies: str, decides: str) -> str:
         f"insert into clew_spill (tenant, thread, hash, body) select $1::text, {thread}::text, leaf.hash, leaf.body"
         f" from unnest({hashes}::bytea[], {bodies}::bytea[]) as leaf (hash, body)"
         f" where exists (select 1 from {decides}) on conflict (tenant, thread, hash) do nothing"
+    )
+
+
+def _touch(thread: str, at: str, title: str, title_key: str, *, decides: str) -> str:
+    return (
+        f"update clew_thread set last_message_at = {at}::bigint, active_at = {at}::bigint, updated_at = {at}::bigint,"
+        f" title = coalesce(title, {title}::text), title_key = coalesce(title_key, {title_key}::text)"
+        f" where tenant = $1 and thread = {thread} and exists (select 1 from {decides})"
     )

@@ -16,7 +16,7 @@ from clew.storage.postgres.script import Flush, Script
 from clew.storage.postgres.texts import Texts
 from clew.storage.postgres.wire import Call
 
-TABLES = ("clew_head", "clew_step", "clew_fork", "clew_pending", "clew_spill")
+TABLES = ("clew_head", "clew_step", "clew_fork", "clew_pending", "clew_spill", "clew_thread")
 _LOCK = 0x636C6577  # "clew"
 _WAIT = "60s"  # for other clients that set the same schema up
 _TABLE = "create table if not exists clew_migration (number integer primary key, name text not null)"

@@ -1,0 +1,232 @@
+"""The table of threads: whose each is, what it is called, when it was last used. Rules over named queries; no I/O.
+
+Invariant: a thread of another owner does not exist for a caller who names one; no rule returns or changes its row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+
+import ormsgpack
+
+from clew.errors import CorruptRecordError, ThreadExistsError, ThreadNotFoundError
+from clew.serde.compress import pack, unpack
+from clew.storage import upkeep
+from clew.storage.log import Place, Waiting
+from clew.storage.operation import Touch
+from clew.storage.query import Query, Row, Steps
+
+TITLE_MAX = 500  # characters
+PAGE = 200  # rows that are looked through at a time where a filter cannot be asked of the database
+_NEWEST = 2**62
+_LAST = "\U0010ffff" * 256  # after every thread id
+_TASK = b"thread row"  # the name under which a sealed row is bound to its thread
+
+
+class ThreadRow(NamedTuple):
+    """A row of the table of threads. Times in microseconds since 1970, `ttl_minutes` in minutes."""
+
+    thread: str
+    user_id: str
+    status: str
+    archived: int
+    created_at: int
+    updated_at: int
+    active_at: int
+    last_message_at: int | None
+    archived_at: int | None
+    ttl_minutes: int | None
+    ttl_strategy: str | None
+    title: str | None
+    metadata: Mapping[str, Any]
+
+
+class Wanted(NamedTuple):
+    """Which threads a list asks for. `user_id` None is everyone's; `text` is looked for in titles, whatever their case;
+    `before` is where the page before ended."""
+
+    user_id: str | None
+    archived: bool
+    status: str | None = None
+    text: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    before: tuple[int, str] | None = None
+    limit: int = 20
+
+
+def add_thread(place: Place, row: ThreadRow, *, if_exists: str) -> Steps[ThreadRow]:
+    """Make a thread; `if_exists` "do_nothing" gives the one that is there, if it has the same owner."""
+    text, sealed = _kept(place, row.title, row.metadata)
+    added = yield Query(
+        "thread_add",
+        (
+            place.tenant,
+            place.thread,
+            row.user_id,
+            row.status,
+            row.created_at,
+            row.ttl_minutes,
+            row.ttl_strategy,
+            *text,
+            sealed,
+        ),
+    )
+    if added[0][0]:
+        return row
+    found = yield from find_thread(place, row.user_id)
+    if if_exists == "do_nothing" and found is not None:
+        return found
+    raise ThreadExistsError(
+        f"thread {place.thread!r} exists already",
+        hint="choose another id, or if_exists='do_nothing' for one of your own",
+    )
+
+
+def find_thread(place: Place, user_id: str | None) -> Steps[ThreadRow | None]:
+    """A thread of `user_id`, or of anyone; None if there is none."""
+    rows = yield Query("thread_get", (place.tenant, place.thread))
+    if not rows:
+        return None
+    row = _read(place, rows[0])
+    return row if user_id in (None, row.user_id) else None
+
+
+def get_thread(place: Place, user_id: str | None) -> Steps[ThreadRow]:
+    """A thread of `user_id`, or of anyone; raises `ThreadNotFoundError`."""
+    found = yield from find_thread(place, user_id)
+    if found is None:
+        raise ThreadNotFoundError(f"there is no thread {place.thread!r}", hint="list the threads there are")
+    return found
+
+
+def change_thread(place: Place, user_id: str | None, changes: Mapping[str, Any], now: int) -> Steps[ThreadRow]:
+    """Set fields of a thread; `metadata` is merged into what is there."""
+    row = yield from get_thread(place, user_id)
+    fields = dict(changes)
+    if "metadata" in fields:
+        fields["metadata"] = {**row.metadata, **fields["metadata"]}
+    if "archived" in fields and fields["archived"] != row.archived:
+        fields["archived_at"] = now if fields["archived"] else None
+    row = row._replace(**fields, updated_at=now)
+    text, sealed = _kept(place, row.title, row.metadata)
+    yield Query(
+        "thread_set",
+        (
+            place.tenant,
+            place.thread,
+            row.user_id,
+            row.status,
+            row.archived,
+            row.updated_at,
+            row.archived_at,
+            row.ttl_minutes,
+            row.ttl_strategy,
+            *text,
+            sealed,
+        ),
+    )
+    return row
+
+
+def remove_thread(place: Place, user_id: str | None) -> Steps[None]:
+    """Delete a thread and everything that was stored on it, in one transaction."""
+    yield from get_thread(place, user_id)
+    yield Query("thread_remove", (place.tenant, place.thread))
+    yield from upkeep.delete_thread(place.tenant, place.thread)
+
+
+def copy_thread(source: Place, target: Place, user_id: str | None, now: int) -> Steps[ThreadRow]:
+    """Copy a thread with everything that is stored on it to one that does not exist yet."""
+    row = yield from get_thread(source, user_id)
+    copied = row._replace(
+        thread=target.thread, created_at=now, updated_at=now, active_at=now, archived=0, archived_at=None
+    )
+    yield from add_thread(target, copied, if_exists="raise")
+    if row.last_message_at is not None:
+        yield Query("thread_touch", (target.tenant, target.thread, now))
+    yield from upkeep.copy_thread(source, target)
+    return copied._replace(last_message_at=None if row.last_message_at is None else now)
+
+
+def touch_thread(place: Place, touch: Touch) -> Steps[None]:
+    """A message came on a thread; does nothing where it is not in the table."""
+    yield Query("thread_touch", (place.tenant, place.thread, touch.at))
+    if touch.title is None:
+        return
+    if place.vault.keys is None:
+        yield Query("thread_title", (place.tenant, place.thread, touch.title, touch.title.casefold()))
+        return
+    row = yield from find_thread(place, None)
+    if row is not None and row.title is None:
+        yield from change_thread(place, None, {"title": touch.title}, touch.at)
+
+
+def list_threads(root: Place, wanted: Wanted) -> Steps[list[ThreadRow]]:
+    """One page of threads, recently active first."""
+    found: list[ThreadRow] = []
+    active_at, thread = wanted.before or (_NEWEST, _LAST)
+    is_sealed = root.vault.keys is not None
+    asked = None if is_sealed or not wanted.metadata else _askable(wanted.metadata)
+    text = None if is_sealed or not wanted.text else wanted.text.casefold()
+    is_checked = bool(wanted.metadata) or (is_sealed and bool(wanted.text))
+    size = max(PAGE, wanted.limit) if is_checked else wanted.limit
+    name = "thread_list_everyone" if wanted.user_id is None else "thread_list_mine"
+    while len(found) < wanted.limit:
+        rows = yield Query(
+            name,
+            (root.tenant, wanted.user_id, int(wanted.archived), active_at, thread, wanted.status, text, asked, size),
+        )
+        for fields in rows:
+            row = _read(root.of(fields[0]), fields)
+            if not is_checked or _matches(row, wanted):
+                found.append(row)
+        if len(rows) < size:
+            break
+        active_at, thread = rows[-1][6], rows[-1][0]
+    return found[: wanted.limit]
+
+
+def contains(held: Any, wanted: Any) -> bool:
+    """Whether JSON data has what is wanted: of an object each key, recursively; of everything else the same value."""
+    if isinstance(wanted, dict):
+        parts = cast("dict[str, Any]", wanted)
+        return isinstance(held, dict) and all(key in held and contains(held[key], parts[key]) for key in parts)
+    if isinstance(wanted, bool) or isinstance(held, bool):
+        return wanted is held
+    return held == wanted
+
+
+def _matches(row: ThreadRow, wanted: Wanted) -> bool:
+    if wanted.text and wanted.text.casefold() not in (row.title or "").casefold():
+        return False
+    return contains(row.metadata, wanted.metadata or {})
+
+
+def _askable(metadata: Mapping[str, Any]) -> str | None:
+    """The part of a filter on metadata that every database understands alike, as JSON."""
+    part = {key: value for key, value in metadata.items() if isinstance(value, str | bool)}
+    return json.dumps(part) if part else None
+
+
+def _kept(
+    place: Place, title: str | None, metadata: Mapping[str, Any]
+) -> tuple[tuple[str | None, str | None, str | None], bytes | None]:
+    """Title and metadata as the row keeps them: in columns of their own, or sealed."""
+    if place.vault.keys is None:
+        return (title, None if title is None else title.casefold(), json.dumps(metadata)), None
+    body = pack(ormsgpack.packb((title, json.dumps(metadata))))
+    return (None, None, None), place.vault.seal_task(place, Waiting(0, 0, _TASK, 0, body))
+
+
+def _read(place: Place, fields: Row) -> ThreadRow:
+    *rest, title, metadata, body = fields
+    if body is not None:
+        title, metadata = ormsgpack.unpackb(unpack(place.vault.open_task(place, Waiting(0, 0, _TASK, 0, body))))
+    elif place.vault.keys is not None and not place.vault.keys.accepts_plaintext:
+        raise CorruptRecordError(
+            f"the row of thread {place.thread!r} is not encrypted, and this saver has a key",
+            hint="accept_plaintext=True reads what was written before there was one",
+        )
+    return ThreadRow._make((*rest, title, json.loads(metadata or "{}")))
