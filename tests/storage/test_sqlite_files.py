@@ -71,7 +71,7 @@ def test_a_database_of_a_newer_clew_is_refused_untouched(tmp_path: Path) -> None
     connection.commit()
     connection.close()
 
-    with pytest.raises(SchemaVersionError, match=r"has schema version 99, and this clew knows 1") as caught:
+    with pytest.raises(SchemaVersionError, match=r"has schema version 99, and this clew knows \d+") as caught:
         load(SqliteSaver(path), "t0")
 
     assert caught.value.hint == "upgrade clew: pip install --upgrade clew"
@@ -422,7 +422,9 @@ def test_every_query_is_answered_by_memory_too_and_by_an_index() -> None:
     for name, sql in queries.items():
         plan = [row[3] for row in connection.execute(f"explain query plan {sql}", [None] * parameters(sql)).fetchall()]
         assert name in scans or not [
-            step for step in plan if step.startswith("SCAN") and step != "SCAN CONSTANT ROW"
+            step
+            for step in plan
+            if step.startswith("SCAN") and step != "SCAN CONSTANT ROW" and "VIRTUAL TABLE" not in step
         ], (name, plan)
     connection.close()
 

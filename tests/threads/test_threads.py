@@ -150,7 +150,8 @@ def test_lists_by_status_title_and_metadata(drive: Drive, threads: Threads) -> N
     call(drive, mine, "update", "b", status="interrupted")
     for wanted, found in (
         ({"graph": "chat"}, "ba"), ({"n": 1}, "a"), ({"n": 1.5}, "b"), ({"n": "1"}, ""), ({"on": True}, "b"),
-        ({"on": 1}, ""), ({"on": None}, "c"), ({"deep": {"x": 1}}, "a"), ({"deep": {"x": 2}}, ""), ({"deep": {"y": [1]}}, "a"),
+        ({"on": 1}, ""), ({"on": None}, "c"), ({"deep": {"x": 1}}, "a"), ({"deep": {"x": 2}}, ""),
+        ({"deep": {"y": [1]}}, "a"),
         ({"quote\"'": "'; drop table clew_thread"}, "c"), ({"missing": None}, ""), ({}, "cba"),
     ):  # fmt: skip
         assert "".join(ids(call(drive, mine, "list", metadata=wanted))) == found, wanted
