@@ -42,7 +42,7 @@ def test_closed_pool_is_a_typed_error_at_once(shared: str, tenant: Tenants) -> N
     with ConnectionPool(shared, min_size=1, open=True) as pool:
         saver = PostgresSaver(pool, tenant=tenant())
         chain(saver).invoke({"xs": [0]}, on("t"))
-    with pytest.raises(StorageError, match="pool of connections .* is closed") as caught:
+    with pytest.raises(StorageError, match=r"pool of connections .* is closed") as caught:
         chain(saver).invoke({"xs": [0]}, on("t"))
     assert caught.value.hint
 

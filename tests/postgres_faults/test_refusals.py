@@ -195,9 +195,12 @@ def test_too_many_connections_are_waited_out_and_then_said(
     admin.execute(f"grant all on all tables in schema public to {role}")
     try:
         limited = make_conninfo(shared, user=role)
-        with psycopg.connect(limited), opened(limited, tenant(), retry_for=0.3, pool_timeout=0.3) as saver:
-            with pytest.raises(StorageUnavailableError, match="too many connections"):
-                chain(saver).invoke({"xs": [0]}, on("t"))
+        with (
+            psycopg.connect(limited),
+            opened(limited, tenant(), retry_for=0.3, pool_timeout=0.3) as saver,
+            pytest.raises(StorageUnavailableError, match="too many connections"),
+        ):
+            chain(saver).invoke({"xs": [0]}, on("t"))
         with opened(limited, tenant()) as saver:
             chain(saver).invoke({"xs": [0]}, on("t"))
             assert values(chain(saver), "t") == [0, 1, 2]
@@ -209,9 +212,11 @@ def test_too_many_connections_are_waited_out_and_then_said(
 @pytest.mark.parametrize(("part", "value"), [("dbname", "no_such_database"), ("user", "nobody_at_all")])
 def test_what_will_never_be_let_in_is_said_at_once(shared: str, part: str, value: str) -> None:
     began = time.monotonic()
-    with PostgresSaver.from_conn_string(make_conninfo(shared, **{part: value})) as saver:
-        with pytest.raises(StorageError, match=value) as caught:
-            saver.setup()
+    with (
+        PostgresSaver.from_conn_string(make_conninfo(shared, **{part: value})) as saver,
+        pytest.raises(StorageError, match=value) as caught,
+    ):
+        saver.setup()
     assert time.monotonic() - began < 10  # where a database that is gone is tried for 30 seconds
 
     assert not isinstance(caught.value, StorageUnavailableError)
@@ -221,9 +226,11 @@ def test_what_will_never_be_let_in_is_said_at_once(shared: str, part: str, value
 def test_server_that_is_not_there_is_tried_for_as_long_as_said(shared: str, tenant: Tenants) -> None:
     with Proxy.to(shared) as proxy:
         proxy.refuse()
-        with PostgresSaver.from_conn_string(proxy.conninfo(shared), retry_for=0.3, pool_timeout=0.3) as saver:
-            with pytest.raises(StorageUnavailableError, match="cannot be reached") as caught:
-                chain(saver).invoke({"xs": [0]}, on("t"))
+        with (
+            PostgresSaver.from_conn_string(proxy.conninfo(shared), retry_for=0.3, pool_timeout=0.3) as saver,
+            pytest.raises(StorageUnavailableError, match="cannot be reached") as caught,
+        ):
+            chain(saver).invoke({"xs": [0]}, on("t"))
     assert caught.value.hint == "run it again when the database is back"
 
 
