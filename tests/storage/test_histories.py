@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clew.checkpoint.memory import InMemorySaver
+from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.ids import id_bytes
 from clew.storage import records, upkeep
@@ -169,3 +170,24 @@ def test_memory_reads_back_what_was_committed(seed: int) -> None:
 def test_sqlite_reads_back_what_was_committed(seed: int) -> None:
     with SqliteSaver.from_conn_string(":memory:", **SETTINGS) as saver:
         play(saver, seed)
+
+
+def played_on(database: str, seed: int, **settings: Any) -> None:
+    with PostgresSaver.from_conn_string(database, **SETTINGS, **settings) as saver:
+        for thread in (THREAD, "the copy"):
+            saver.delete_thread(thread)  # of an earlier example
+        play(saver, seed)
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_postgres_reads_back_what_was_committed(emptied: str, seed: int) -> None:
+    played_on(emptied, seed)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_postgres_reads_back_what_was_committed_in_many_histories(emptied: str, seed: int) -> None:
+    played_on(emptied, seed, prepare=bool(seed % 2))

@@ -7,8 +7,10 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.errors import CorruptRecordError
 from clew.protocols import TaskWrites
@@ -18,6 +20,9 @@ from tests.storage.kit import TASK, Run, history, load, write
 
 def spilled(saver: Any) -> int:
     """How many leaves are spilled in all."""
+    if isinstance(saver, PostgresSaver):
+        with psycopg.connect(saver.conn) as connection:
+            return (connection.execute("select count(*) from clew_spill").fetchone() or (0,))[0]
     if hasattr(saver, "tables"):
         return saver.tables._writing().execute("select count(*) from clew_spill").fetchone()[0]
     return sum(map(len, saver._tables._spill.values()))
