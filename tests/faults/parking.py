@@ -7,12 +7,16 @@ session, its cursors and its nodes are as they were.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg
+
 from clew import _failpoints
+from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.sqlite import SqliteSaver
 
 SECONDS = 20
@@ -95,3 +99,15 @@ def settle(saver: Any) -> None:
         saver._writes.drain()
         with saver._writes._mutex:  # the writer thread may be in the middle of the last group
             pass
+    if isinstance(saver, PostgresSaver):
+        for lane in saver._lanes:
+            lane.drain()
+            with lane._mutex:
+                pass
+        # An event loop that stands still carries nothing more, but the server may be at what it had sent.
+        busy = "select 1 from pg_stat_activity where datname = current_database() and state = 'active' and pid <> %s"
+        with psycopg.connect(saver.conn, autocommit=True) as watcher:
+            deadline = time.monotonic() + SECONDS
+            while watcher.execute(busy, [watcher.info.backend_pid]).fetchone():
+                assert time.monotonic() < deadline, "the server does not come to rest"
+                time.sleep(0.001)

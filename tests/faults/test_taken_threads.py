@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clew.checkpoint.memory import InMemorySaver
+from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.errors import ThreadConflictError
 from tests.faults.checker import stored
@@ -18,6 +20,8 @@ from tests.faults.stories import BY_NAME, Notes, Story
 
 CONFIG: Any = {"configurable": {"thread_id": "thread"}}
 FIRST = 2  # the first effect is the load: a run that has loaded nothing is simply a later run
+
+_numbers = itertools.count(1)
 
 
 class Teller:
@@ -141,6 +145,45 @@ def test_a_run_that_lost_its_thread_in_a_file(tmp_path: Path, name: str, durabil
         return SqliteSaver(path, synchronous="NORMAL"), SqliteSaver(path, synchronous="NORMAL")
 
     assert sweep(file, name, durability, False, 5) > 5
+
+
+@pytest.fixture
+def server_savers(postgres_database: str) -> Iterator[Callable[[int], tuple[Any, Any]]]:
+    """Two savers on a server, with a tenant for each case."""
+    with PostgresSaver(postgres_database) as older, PostgresSaver(postgres_database) as later:
+
+        def pair(number: int) -> tuple[Any, Any]:
+            tenant = f"taken-{next(_numbers)}"
+            return older.with_tenant(tenant), later.with_tenant(tenant)
+
+        yield pair
+
+
+@pytest.mark.parametrize(
+    ("name", "durability", "is_async"),
+    [
+        ("loop", "sync", False),
+        ("children", "async", False),
+        ("subgraph", "exit", False),
+        ("parallel", "sync", True),
+        ("subgraph", "async", True),
+    ],
+)
+def test_a_run_that_lost_its_thread_on_a_server(
+    server_savers: Callable[[int], tuple[Any, Any]], name: str, durability: str, is_async: bool
+) -> None:
+    assert sweep(server_savers, name, durability, is_async, 7) > 3
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync driver", "asyncio"])
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+@pytest.mark.parametrize("name", [name for name in BY_NAME if name not in ("repair", "storing")])
+def test_a_run_that_lost_its_thread_on_a_server_at_any_effect(
+    server_savers: Callable[[int], tuple[Any, Any]], name: str, durability: str, is_async: bool
+) -> None:
+    assert sweep(server_savers, name, durability, is_async, 1) > 10
 
 
 @pytest.mark.long

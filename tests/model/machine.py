@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import operator
 import shutil
 import tempfile
@@ -35,6 +36,9 @@ RUN: dict[str, Any] = {
     "is_async": st.booleans(),
     "dies_at": st.one_of(st.just(0), st.integers(2, 30)),
 }
+
+
+_numbers = itertools.count(1)
 
 
 class State(TypedDict):
@@ -237,6 +241,17 @@ class ThreadMachine(RuleBasedStateMachine):
         for saver in self.savers:
             report = saver.verify()
             assert report.is_intact, report.problems
+
+
+def server_machine(savers: tuple[Any, Any]) -> type[ThreadMachine]:
+    """Threads in a PostgreSQL database that two savers share, each life in a tenant of its own."""
+
+    class ServerThreadMachine(ThreadMachine):
+        def opened(self) -> list[Any]:
+            tenant = f"life {next(_numbers)}"
+            return [saver.with_tenant(tenant) for saver in savers]
+
+    return ServerThreadMachine
 
 
 class FileThreadMachine(ThreadMachine):
