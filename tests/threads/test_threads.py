@@ -206,6 +206,9 @@ def test_deleting_takes_everything_along(drive: Drive, threads: Threads, own_sav
     call(drive, mine, "delete", "t")
     assert drive.get_state(graph, on("t")).values == {}
     assert [summary.thread_id for summary in own_saver.threads()] == []
+    call(drive, mine, "create", "u")
+    own_saver.delete_thread("u")
+    assert ids(call(drive, mine, "list")) == []
 
 
 def test_copies_go_their_own_way(drive: Drive, threads: Threads, own_saver: Any) -> None:
@@ -244,6 +247,24 @@ def test_under_a_key_titles_and_metadata_are_sealed_and_still_found(drive: Drive
         assert ids(call(drive, mine, "list", metadata={"kind": "confidential-kind"})) == ["t"]
     stored = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert b"confidential" not in stored
+
+
+def test_rows_get_another_key_and_the_old_one_can_go(tmp_path: Any) -> None:
+    from clew.checkpoint.sqlite import SqliteSaver  # a file that outlives its saver
+
+    path, old, new = tmp_path / "threads.db", b"0" * 32, b"1" * 32
+    with SqliteSaver(path, serde=EncryptedSerializer({"old": old})) as saver:
+        mine = Threads(saver).of("ada")
+        mine.create("listed", title="only listed")
+        mine.create("archived", title="put away")
+        mine.archive("archived")
+    with SqliteSaver(path, serde=EncryptedSerializer({"old": old, "new": new}, current="new")) as saver:
+        assert saver.reencrypt() == 2
+        assert saver.reencrypt() == 0
+    with SqliteSaver(path, serde=EncryptedSerializer({"new": new})) as saver:
+        mine = Threads(saver).of("ada")
+        assert [thread.title for thread in mine.list().threads] == ["only listed"]
+        assert [thread.title for thread in mine.list(archived=True).threads] == ["put away"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from clew.checkpoint._retention import MakeOp, Work
 from clew.errors import EncryptionError
 from clew.storage import direct
 from clew.storage.reseal import Rekeying
+from clew.storage.threads import rekey_row, rows_to_rekey
 from clew.storage.upkeep import sweep_spills
 
 if TYPE_CHECKING:
@@ -34,4 +35,7 @@ def reencryption(root: Callable[[str], Place], op: MakeOp, thread_ids: Sequence[
         changed += yield op(name, rekeying.pending, kind="reencrypt")
         if rekeying.renames:
             yield op(name, partial(sweep_spills, root(name)), kind="reencrypt")
+    for name in (yield op("", lambda: rows_to_rekey(root("")))):
+        if thread_ids is None or name in thread_ids:
+            changed += yield op(name, partial(rekey_row, root(name)), kind="reencrypt")
     return changed

@@ -133,7 +133,6 @@ def change_thread(place: Place, user_id: str | None, changes: Mapping[str, Any],
 def remove_thread(place: Place, user_id: str | None) -> Steps[None]:
     """Delete a thread and everything that was stored on it, in one transaction."""
     yield from get_thread(place, user_id)
-    yield Query("thread_remove", (place.tenant, place.thread))
     yield from upkeep.delete_thread(place.tenant, place.thread)
 
 
@@ -186,6 +185,32 @@ def list_threads(root: Place, wanted: Wanted) -> Steps[list[ThreadRow]]:
             break
         active_at, thread = rows[-1][6], rows[-1][0]
     return found[: wanted.limit]
+
+
+def rows_to_rekey(root: Place) -> Steps[list[str]]:
+    """The threads whose row is not under the current key."""
+    keys, found = root.vault.keys, list[str]()
+    assert keys is not None, "only asked where there is a key"
+    for archived in (0, 1):
+        active_at, thread = _NEWEST, _LAST
+        while True:
+            rows = yield Query(
+                "thread_list_everyone", (root.tenant, None, archived, active_at, thread, None, None, None, PAGE)
+            )
+            found += [row[0] for row in rows if row[-1] is None or not keys.is_current(row[-1])]
+            if len(rows) < PAGE:
+                break
+            active_at, thread = rows[-1][6], rows[-1][0]
+    return found
+
+
+def rekey_row(place: Place) -> Steps[int]:
+    """Put a thread's row under the current key; gives how many rows were changed."""
+    row = yield from find_thread(place, None)
+    if row is None:
+        return 0
+    yield from change_thread(place, None, {}, row.updated_at)
+    return 1
 
 
 def contains(held: Any, wanted: Any) -> bool:

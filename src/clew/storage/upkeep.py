@@ -61,11 +61,12 @@ def list_threads(tenant: str) -> Steps[list[ThreadSummary]]:
 
 
 def delete_thread(tenant: str, thread: str) -> Steps[None]:
-    """Remove a thread with all its namespaces."""
+    """Remove a thread with all its namespaces, and from the table of threads."""
     yield Query("head_list", (tenant, thread))  # a backend that locks rows locks these: no run writes meanwhile
     for table in ("step", "fork", "pending", "head"):
         yield Query(f"{table}_drop_thread", (tenant, thread))
     yield Query("spill_drop_all", (tenant, thread))
+    yield Query("thread_remove", (tenant, thread))
 
 
 def delete_runs(tenant: str, run_ids: Iterable[bytes], vault: Vault) -> Steps[set[str]]:
