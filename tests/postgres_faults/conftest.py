@@ -12,6 +12,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from clew.checkpoint.postgres import PostgresSaver
+from clew.storage.postgres import direct
 
 _numbers = itertools.count(1)
 
@@ -28,6 +29,12 @@ def shared(server: str) -> Iterator[str]:
     yield database
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'drop database "{name}" with (force)')
+
+
+@pytest.fixture(autouse=True)
+def _epochs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a claim that was made twice shows in what is stored."""
+    monkeypatch.setattr(direct, "EPOCH_BITS", 0)
 
 
 @pytest.fixture

@@ -190,6 +190,34 @@ def test_a_claim_that_fails_takes_what_was_queued_behind_it_along(saver: Postgre
     assert numbers(saver, "t") == ["won", 0]
 
 
+def test_a_run_whose_claim_a_server_has_lost_never_goes_on_as_the_run_that_claims_next(
+    saver: PostgresSaver, other: psycopg.Connection
+) -> None:
+    """What a crash with fast commits, or a failover, takes back: both runs count from the same head."""
+    begun(saver, "t")
+    columns = "epoch, branch, seq, key_seq, top_branch, since, last_id, owner"
+    head = other.execute(f"select {columns} from clew_head".encode()).fetchone() or ()
+    other.rollback()
+    zombie = Run(saver, "t")
+    zombie.state["n"] = "lost"
+    zombie.commit(claim=True)
+    values = ", ".join(f"{name.strip()} = %s" for name in columns.split(","))
+    other.execute(f"update clew_head set {values}".encode(), head)
+    other.execute("delete from clew_step where seq > 1")
+    other.commit()
+
+    later = Run(PostgresSaver(saver.conn), "t")
+    later.state["n"] = "later"
+    later.commit(claim=True)
+    zombie.state["n"] = "zombie"
+    jobs = [Job(zombie.cursor.save_writes([write("stray")])), Job(zombie.cursor.commit(zombie.step()).op)]
+    saver._carry(jobs)
+
+    assert {type(job.error) for job in jobs} == {ThreadConflictError}
+    later.saver.close()
+    assert numbers(saver, "t") == ["later", 0]
+
+
 def test_a_late_write_never_replaces_that_of_the_run_which_took_the_thread(
     saver: PostgresSaver, other: psycopg.Connection
 ) -> None:

@@ -22,6 +22,9 @@ from clew.storage.session import LogSession
 Fence = Literal["same", "claim", "new", "child", "child_new"]
 
 
+EPOCH_BITS = 20
+
+
 class StepShape(NamedTuple):
     """Which statement a step needs: how its namespace is fenced, and what travels with it."""
 
@@ -44,6 +47,12 @@ class TasksShape(NamedTuple):
 def new_line() -> int:
     """A number for a namespace that no other will ever have, short of a miracle."""
     return random.getrandbits(62) + 1
+
+
+def next_epoch(epoch: int) -> int:
+    """A larger epoch that no other run will set: a server that crashed, or was replaced, may have lost a claim, and the
+    run that made it must not pass for the one that claims the thread after it."""
+    return epoch + 1 + random.getrandbits(EPOCH_BITS)
 
 
 def call_of(intent: Intent) -> Call | None:
@@ -85,7 +94,7 @@ def _call(intent: Intent) -> Call | None:
         if claim.expected is None:
             session.root_line, session.epoch = new_line(), 1
         else:
-            session.root_line, session.epoch = claim.expected.line, claim.expected.epoch + 1
+            session.root_line, session.epoch = claim.expected.line, next_epoch(claim.expected.epoch)
     if intent.step is not None:
         return _step_call(intent, intent.step, session)
     return _tasks_call(intent, session)
@@ -113,7 +122,7 @@ def _step_call(intent: Intent, step: NewStep, session: LogSession) -> Call:
         elif intent.claim.expected is None:
             fence, extra = "new", (session.epoch, session.node, cursor.place.thread)
         else:
-            fence, extra = "claim", (*before, session.epoch - 1, session.epoch, session.node)
+            fence, extra = "claim", (*before, intent.claim.expected.epoch, session.epoch, session.node)
     params: tuple[Any, ...] = (
         cursor.place.tenant, line, row.branch, row.seq, key_seq, step.since, row.checkpoint_id, row.root_branch,
         row.root_seq, row.run_id, row.created_at, row.body, *extra,
@@ -140,7 +149,7 @@ def _tasks_call(intent: Intent, session: LogSession) -> Call:
     else:
         fence, known = "claim", claim.expected
         top = known.top_branch if claim.reserve is None else max(claim.reserve, known.top_branch)
-        params += (session.node, known.branch, known.seq, top)
+        params += (session.node, known.branch, known.seq, known.epoch, top)
     if cursor.ns and intent.tasks:
         line = "made" if intent.makes_line else "known"
         if intent.makes_line:
@@ -221,10 +230,10 @@ def tasks_text(shape: TasksShape) -> str:
         case "same":
             parts.append("fence as (select 1 from clew_head where tenant = $1 and line = $2 and epoch = $3)")
         case "claim":
-            owner, branch, seq, top = (next(number) for _ in range(4))
+            owner, branch, seq, epoch, top = (next(number) for _ in range(5))
             parts.append(
                 f"fence as (update clew_head set epoch = $3::bigint, owner = {owner}, top_branch = {top}"
-                f" where {_AT} and {_is_at(branch, seq, '$3::bigint - 1')} returning 1)"
+                f" where {_AT} and {_is_at(branch, seq, epoch)} returning 1)"
             )
         case "new":
             owner, thread = next(number), next(number)
