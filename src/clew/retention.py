@@ -45,13 +45,15 @@ class Retention:
     `keep_last` keeps that many checkpoints of each namespace of a thread. `older_than` drops checkpoints that were made
     before a time, or longer ago than a duration. The newest checkpoint of a graph always stays, and so does what a
     stateful subgraph remembers; what ran inside a task goes with the checkpoint that the task belongs to.
-    `delete_threads_older_than` deletes whole threads that nothing was written to since; `delete_if` those it says yes
-    to, whatever their age. Raises ValueError if the fields make no sense.
+    `delete_threads_older_than` deletes whole threads that nothing was written to since; `delete_archived_older_than`
+    those that were archived before (`clew.threads`); `delete_if` those it says yes to, whatever their age. Raises
+    ValueError if the fields make no sense.
     """
 
     keep_last: int | None = None
     older_than: timedelta | datetime | None = None
     delete_threads_older_than: timedelta | datetime | None = None
+    delete_archived_older_than: timedelta | datetime | None = None
     delete_if: Callable[[ThreadUsage], bool] | None = None
 
     def __post_init__(self) -> None:
@@ -62,14 +64,17 @@ class Retention:
         for name, age in (
             ("older_than", self.older_than),
             ("delete_threads_older_than", self.delete_threads_older_than),
+            ("delete_archived_older_than", self.delete_archived_older_than),
         ):
             if isinstance(age, datetime) and age.tzinfo is None:
                 raise ValueError(f"{name} is a time without a time zone, which names no moment")
             if isinstance(age, timedelta) and age < timedelta(0):
                 raise ValueError(f"{name} is {age}, a duration that ends in the future")
-        if (self.keep_last, self.older_than, self.delete_threads_older_than, self.delete_if) == (None,) * 4:
+        deletes = (self.delete_threads_older_than, self.delete_archived_older_than, self.delete_if)
+        if (self.keep_last, self.older_than, *deletes) == (None,) * 5:
             raise ValueError(
-                "a retention policy says what goes: keep_last, older_than, delete_threads_older_than, delete_if"
+                "a retention policy says what goes: keep_last, older_than, delete_threads_older_than,"
+                " delete_archived_older_than, delete_if"
             )
 
 

@@ -25,6 +25,7 @@ from clew.storage.leftovers import Found
 from clew.storage.operation import LogOp
 from clew.storage.query import Steps
 from clew.storage.retention import START, Batch, Cursor, Limits, LineUsage, ThreadPlan
+from clew.storage.threads import archived_threads, delete_archived, is_archived
 
 if TYPE_CHECKING:
     from clew.storage.log import Place
@@ -83,6 +84,8 @@ class RetentionRun:
         self._now: int | None = None
         self._limits = Limits(None, None, is_strict)
         self._deleted_before: int | None = None
+        self._archived_before: int | None = None
+        self._archived: set[str] = set()  # threads that go since they were put away, of the current tenant
         self._examined = self._total = 0
         self._details: list[ThreadRetention] = []
         self._skipped: list[SkippedThread] = []
@@ -96,6 +99,7 @@ class RetentionRun:
         while tenant is not None:
             yield from self._begin(tenant)
             yield from self._named(self._thread_ids) if self._thread_ids is not None else self._all()
+            yield from self._unused()
             tenant = (yield self._op("", lambda after=tenant: rules.next_tenant(after))) if covers_all else None
         return RetentionReport(self._dry_run, self._examined, tuple(self._details), tuple(self._skipped))
 
@@ -113,6 +117,12 @@ class RetentionRun:
             older, deleted = policy.older_than, policy.delete_threads_older_than
             self._limits = Limits(policy.keep_last, None if older is None else moment(older, now), self._is_strict)
             self._deleted_before = None if deleted is None else moment(deleted, now)
+            archived = policy.delete_archived_older_than
+            self._archived_before = None if archived is None else moment(archived, now)
+        if self._archived_before is not None:
+            before = self._archived_before
+            found = set[str]((yield self._op("", lambda: archived_threads(self._root(""), before))))
+            self._archived = found if self._thread_ids is None else found & set(self._thread_ids)
 
     def _named(self, thread_ids: Sequence[str]) -> Work[None]:
         for thread in dict.fromkeys(thread_ids):
@@ -126,6 +136,14 @@ class RetentionRun:
                 yield from self._examine(lines)
             after = page[-1][0].thread
 
+    def _unused(self) -> Work[None]:
+        """Drop what was put away and never had a checkpoint."""
+        for thread in sorted(self._archived):
+            root, before = self._root(thread), self._archived_before
+            assert before is not None, "else none was looked for"
+            if self._dry_run or (yield self._op(thread, lambda p=root, b=before: delete_archived(p, b), kind="delete")):
+                self._details.append(ThreadRetention(thread, 0, 0, is_deleted=True, tenant=self._tenant))
+
     def _page_op(self, after: str) -> LogOp[list[list[LineUsage]]]:
         return self._op("", lambda: rules.read_page(self._tenant, after, _PAGE))
 
@@ -133,6 +151,7 @@ class RetentionRun:
         thread = lines[0].thread
         try:
             lost = yield from self._thread(lines)
+            self._archived.discard(thread)
         except (CorruptRecordError, EncryptionError, SchemaVersionError) as error:
             if self._is_strict:
                 raise
@@ -172,6 +191,8 @@ class RetentionRun:
         touched = rules.touched_at(lines)
         if self._deleted_before is not None and touched is not None and touched < self._deleted_before:
             return True
+        if lines[0].thread in self._archived:
+            return True
         chosen = self._policy.delete_if
         return chosen is not None and bool(chosen(rules.thread_usage(lines, self._tenant)))
 
@@ -196,6 +217,8 @@ class RetentionRun:
 
     def _delete(self, root: Place, lines: list[LineUsage]) -> Work[ThreadRetention | None]:
         """Delete a thread; one with many checkpoints is pruned to its newest ones first."""
+        if root.thread in self._archived and not (yield self._op(root.thread, lambda: is_archived(root))):
+            return None  # it was taken out again meanwhile
         pruned: ThreadRetention | None = None
         if sum(line.checkpoints for line in lines) > self._batch:
             try:

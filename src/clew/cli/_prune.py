@@ -46,15 +46,25 @@ def prune(
     delete_threads_older_than: Annotated[
         timedelta | None, Option(parser=duration, metavar="AGE", help="delete threads untouched for this long")
     ] = None,
+    delete_archived_older_than: Annotated[
+        timedelta | None, Option(parser=duration, metavar="AGE", help="delete threads archived for this long")
+    ] = None,
     thread: Annotated[list[str] | None, Option("--thread", help="only this thread; may be given several times")] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="show what would go, and change nothing")] = False,
     yes: Annotated[bool, Option("--yes", "-y", help="do not ask")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Drop old checkpoints and threads; shows what goes, and asks. Status 1 if a thread cannot be read."""
-    if (keep_last, older_than, delete_threads_older_than) == (None, None, None):
-        raise BadParameter("say what goes: --keep-last, --older-than or --delete-threads-older-than")
-    policy = Retention(keep_last=keep_last, older_than=older_than, delete_threads_older_than=delete_threads_older_than)
+    if (keep_last, older_than, delete_threads_older_than, delete_archived_older_than) == (None,) * 4:
+        raise BadParameter(
+            "say what goes: --keep-last, --older-than, --delete-threads-older-than or --delete-archived-older-than"
+        )
+    policy = Retention(
+        keep_last=keep_last,
+        older_than=older_than,
+        delete_threads_older_than=delete_threads_older_than,
+        delete_archived_older_than=delete_archived_older_than,
+    )
     before = file_size(db)
     with open_saver(db) as saver:
         check_threads(saver, thread)

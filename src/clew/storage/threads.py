@@ -187,6 +187,33 @@ def list_threads(root: Place, wanted: Wanted) -> Steps[list[ThreadRow]]:
     return found[: wanted.limit]
 
 
+def archived_threads(root: Place, before: int) -> Steps[list[str]]:
+    """The threads that were archived before a time, in microseconds since 1970."""
+    found: list[str] = []
+    active_at, thread = _NEWEST, _LAST
+    while True:
+        rows = yield Query("thread_list_everyone", (root.tenant, None, 1, active_at, thread, None, None, None, PAGE))
+        found += [row[0] for row in rows if row[8] is not None and row[8] < before]
+        if len(rows) < PAGE:
+            return found
+        active_at, thread = rows[-1][6], rows[-1][0]
+
+
+def is_archived(place: Place) -> Steps[bool]:
+    """Whether a thread is archived."""
+    rows = yield Query("thread_get", (place.tenant, place.thread))
+    return bool(rows) and bool(rows[0][3])
+
+
+def delete_archived(place: Place, before: int) -> Steps[bool]:
+    """Delete a thread, if it was archived before a time and was not taken out since; gives whether it was."""
+    rows = yield Query("thread_get", (place.tenant, place.thread))
+    if not rows or not rows[0][3] or rows[0][8] is None or rows[0][8] >= before:
+        return False
+    yield from upkeep.delete_thread(place.tenant, place.thread)
+    return True
+
+
 def rows_to_rekey(root: Place) -> Steps[list[str]]:
     """The threads whose row is not under the current key."""
     keys, found = root.vault.keys, list[str]()
