@@ -269,7 +269,8 @@ def test_tables_altered_under_prepared_statements(
 def test_tables_that_are_gone_are_a_typed_error_with_the_remedy(database: str) -> None:
     with PostgresSaver.from_conn_string(database) as saver, psycopg.connect(database, autocommit=True) as other:
         chain(saver).invoke({"xs": [0]}, on("t"))
-        other.execute("drop table clew_head, clew_step, clew_fork, clew_pending, clew_spill, clew_migration")
+        other.execute("drop schema public cascade")
+        other.execute("create schema public")
         with pytest.raises(SchemaVersionError, match="tables of clew are not in") as caught:
             chain(saver).invoke({"xs": [0]}, on("t"))
         assert "setup()" in str(caught.value.hint)
