@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.postgres.aio import AsyncPostgresSaver
-from clew.errors import StorageError
+from clew.errors import StorageError, StorageUnavailableError
 from tests.postgres import Server
 from tests.postgres_faults.graphs import chain, on, values
 
@@ -104,6 +105,47 @@ def test_server_that_crashes_in_the_middle_of_any_run(own_server: Server, kind: 
             if not (blocks and kind.startswith("loop")):
                 for by_kill in (True, False):
                     asyncio.run(crashed_in_the_middle(own_server, kind, durability, blocks=blocks, by_kill=by_kill))
+
+
+def test_server_that_was_restarted_while_nobody_looked(own_server: Server) -> None:
+    with PostgresSaver.from_conn_string(own_server.conninfo()) as saver:
+        graph = chain(saver)
+        for _ in range(2):
+            graph.invoke({"xs": [0]}, on("t"))
+            own_server.stop()
+            own_server.start()
+
+        assert values(graph, "t") == [0, 1, 2, 0, 1, 2]
+        assert saver.verify().is_intact
+
+
+def test_wrong_password_is_said_at_once_unless_the_right_one_was_known_before(own_server: Server) -> None:
+    with psycopg.connect(own_server.conninfo(), autocommit=True) as admin:
+        admin.execute("create role safe login superuser password 'right'")
+        (own_server.data / "pg_hba.conf").write_text("host all safe all scram-sha-256\nhost all all all trust\n")
+        admin.execute("select pg_reload_conf()")
+        began = time.monotonic()
+        with (
+            PostgresSaver.from_conn_string(own_server.conninfo(password="wrong") + " user=safe") as saver,
+            pytest.raises(StorageError, match="password authentication failed") as caught,
+        ):
+            chain(saver).invoke({"xs": [0]}, on("t"))
+        assert time.monotonic() - began < 10  # where a database that is gone is tried for 30 seconds
+        assert not isinstance(caught.value, StorageUnavailableError)
+        assert "wrong" not in str(caught.value)
+        with PostgresSaver.from_conn_string(own_server.conninfo(password="right") + " user=safe") as saver:
+            graph = chain(saver)
+            graph.invoke({"xs": [0]}, on("t"))
+            admin.execute("alter role safe password 'changed'")
+            admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'safe'")
+            threading.Timer(0.5, own_password_again, [own_server]).start()
+            graph.invoke({"xs": [0]}, on("t"))
+            assert values(graph, "t") == [0, 1, 2, 0, 1, 2]
+
+
+def own_password_again(server: Server) -> None:
+    with psycopg.connect(server.conninfo(), autocommit=True) as admin:
+        admin.execute("alter role safe password 'right'")
 
 
 def test_promoted_standby_has_all_that_was_acknowledged(own_server: Server) -> None:
