@@ -6,11 +6,13 @@ import io
 import json
 import os
 import re
+import socket
 import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from clew.checkpoint.postgres import PostgresSaver
@@ -163,6 +165,34 @@ def test_postgresql_without_its_extra_says_what_to_install(clew: Clew, monkeypat
 
     assert result.status == 1
     assert result.err.splitlines() == [
-        "error: a PostgreSQL database needs a package that is not installed",
+        "error: a saver on PostgreSQL needs a package that is not installed",
         "hint: install it with: pip install 'clew[postgres]'",
     ]
+
+
+def test_a_server_that_is_away_or_refuses_is_said_at_once(clew: Clew, database: str) -> None:
+    url = as_url(database)
+    with socket.socket() as unused:  # bound, and not listening
+        unused.bind(("127.0.0.1", 0))
+        away = clew("threads", "--db", f"postgresql://postgres@127.0.0.1:{unused.getsockname()[1]}/postgres")
+    unknown = clew("threads", "--db", f"{url}_of_nobody")
+    unreadable = clew("threads", "--db", "postgresql://[bad")
+
+    assert [result.status for result in (away, unknown, unreadable)] == [1, 1, 1]
+    assert "cannot be reached: connection failed" in away.err
+    assert "tried for" not in away.err
+    assert "does not let this client in" in unknown.err
+    assert unknown.err.splitlines()[-1] == "hint: look at the user, password and database name"
+    assert "the connection string cannot be read" in unreadable.err
+
+
+@pytest.mark.parametrize("command", ["threads", "doctor", "state"])
+def test_looking_at_a_database_makes_no_tables_there(clew: Clew, database: str, command: str) -> None:
+    thread = ("--thread", "one") if command == "state" else ()
+
+    result = clew(command, *thread, "--db", as_url(database))
+
+    assert result.status == 1
+    assert "has no tables of clew" in result.err
+    with psycopg.connect(database) as connection:
+        assert connection.execute("select count(*) from pg_tables where tablename like 'clew%'").fetchone() == (0,)

@@ -380,7 +380,7 @@ def test_stores_a_saver_and_the_owner_share_one_connection(database: str) -> Non
 def test_connections_of_a_loop_are_refused_by_the_sync_store(database: str) -> None:
     async def scenario() -> None:
         async with await psycopg.AsyncConnection.connect(database) as connection:
-            with pytest.raises(StorageError, match="a AsyncConnection belongs to one event loop") as info:
+            with pytest.raises(StorageError, match="an AsyncConnection belongs to one event loop") as info:
                 PostgresStore(connection)  # pyright: ignore[reportArgumentType]
             assert info.value.hint is not None
             assert "AsyncPostgresStore" in info.value.hint

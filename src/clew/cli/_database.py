@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,17 +13,17 @@ from clew.checkpoint._face import CheckpointSaver
 from clew.checkpoint.serde.encrypted import KEYS_VARIABLE, EncryptedSerializer
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.cli._problem import CommandError
-from clew.errors import MissingExtraError
 
 _POSTGRES = ("postgres", "postgresql")
 
 
 @contextmanager
 def open_saver(db: str, *, must_exist: bool = True) -> Iterator[CheckpointSaver]:
-    """The saver on the database at `db`: a path, `sqlite:///PATH` or `postgresql://...`; raises CommandError if a file
-    is not there, MissingExtraError if what PostgreSQL needs is not installed."""
+    """The saver on the database at `db`: a path, `sqlite:///PATH` or `postgresql://...`; raises CommandError if
+    nothing is there, MissingExtraError if what PostgreSQL needs is not installed, StorageError if the server cannot be
+    reached."""
     if is_postgres(db):
-        with postgres_saver(db) as saver:
+        with postgres_saver(db, must_exist=must_exist) as saver:
             yield saver
         return
     path = database_path(db)
@@ -39,14 +40,16 @@ def is_postgres(db: str) -> bool:
     return db.partition("://")[0] in _POSTGRES
 
 
-def postgres_saver(url: str) -> AbstractContextManager[CheckpointSaver]:
-    """The saver on a PostgreSQL database."""
-    try:
-        from clew.checkpoint.postgres import PostgresSaver  # late: needs the extra
-    except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("clew."):
-            raise
-        raise MissingExtraError("a PostgreSQL database", "postgres") from error
+def postgres_saver(url: str, *, must_exist: bool) -> AbstractContextManager[CheckpointSaver]:
+    """The saver on a PostgreSQL database. Who waits for a command hears at once that there is no server."""
+    from clew.checkpoint.postgres import PostgresSaver  # late: needs the extra
+    from clew.storage.postgres.connections import reach, where_is
+
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what goes wrong is said once, by the command
+    with reach(url) as connection:
+        found = connection.execute("select to_regclass('clew_migration') is not null").fetchone()
+    if must_exist and found != (True,):
+        raise CommandError(f"{where_is(url)} has no tables of clew", hint="say where they are with --db URL")
     return PostgresSaver.from_conn_string(url, serde=keys_in_environment())
 
 

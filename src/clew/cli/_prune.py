@@ -65,8 +65,8 @@ def prune(
         delete_threads_older_than=delete_threads_older_than,
         delete_archived_older_than=delete_archived_older_than,
     )
-    before = file_size(db)
     with open_saver(db) as saver:
+        before = file_size(db)
         check_threads(saver, thread)
         report = retain(saver, policy, thread, is_dry=True)
         if not as_json:

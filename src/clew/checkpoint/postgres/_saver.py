@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from clew.checkpoint._face import CheckpointSaver
 from clew.checkpoint.serde.jsonplus import JsonPlusSerializer
-from clew.errors import InvalidTenantError, StorageError
+from clew.errors import InvalidTenantError, MissingExtraError, StorageError
 from clew.serde import Codec, TypeRegistry
 from clew.storage.operation import LogOp
 from clew.storage.saver import HEADS_LIMIT, KEYFRAME_CHAIN, KEYFRAME_FACTOR, finished
@@ -26,12 +26,21 @@ from clew.storage.writer import Job, WriteQueue
 try:
     import psycopg
 
-    from clew.storage.postgres.connections import ConnectionSource, Source, given_pool, open_pool
+    from clew.storage.postgres.connections import (
+        ConnectionSource,
+        Source,
+        given_pool,
+        open_pool,
+        refuse_loops,
+        refuse_pipe,
+    )
     from clew.storage.postgres.script import Script, run
     from clew.storage.postgres.tables import PostgresTables, Settings
     from clew.storage.postgres.wire import Wire
 except ImportError as error:
-    raise ImportError("savers on PostgreSQL need psycopg; install it with: pip install 'clew[postgres]'") from error
+    if (error.name or "").startswith("clew."):
+        raise
+    raise MissingExtraError("a saver on PostgreSQL", "postgres") from error
 
 if TYPE_CHECKING:
     from clew.checkpoint.postgres._home import Home
@@ -60,13 +69,21 @@ class PostgresSaver(CheckpointSaver):
     long a database that is gone or refuses is tried again, `lock_wait` how long a row that another client holds is
     waited for, `answer_timeout` how long a server may be silent, `pool_timeout` how long to wait for a free
     connection at a time. `tenant` binds the saver to one tenant's threads; see `with_tenant`.
+
+    `pipe` and `pipeline` are LangGraph's. What can travel together does so in any case, in pipelines of the saver's
+    own: `pipeline` changes nothing, and a pipeline that is open on the connection is refused.
+
+    Raises:
+        StorageError: The connection string cannot be read, `conn` belongs to an event loop, or `pipe` is one.
     """
 
     def __init__(
         self,
         conn: Any,
-        *,
+        pipe: None = None,
         serde: Codec | JsonPlusSerializer | EncryptedSerializer | None = None,
+        *,
+        pipeline: bool = False,
         schema: str | None = None,
         prepare: bool = True,
         commit: Literal["durable", "fast"] = "durable",
@@ -91,6 +108,7 @@ class PostgresSaver(CheckpointSaver):
             keyframe_chain=keyframe_chain,
             heads_limit=heads_limit,
         )
+        refuse_pipe(pipe, "saver")
         if commit not in ("durable", "fast"):
             raise ValueError(f"commit is {commit!r}, not 'durable' or 'fast'")
         settings = Settings(
@@ -126,6 +144,7 @@ class PostgresSaver(CheckpointSaver):
             )
         if isinstance(conn, psycopg.Connection):
             return ConnectionSource(cast("psycopg.Connection[Any]", conn), prepare=settings.prepare)
+        refuse_loops(conn, "AsyncPostgresSaver")
         if hasattr(conn, "getconn") and hasattr(conn, "putconn"):
             return given_pool(conn, prepare=settings.prepare)
         raise TypeError(

@@ -15,7 +15,7 @@ from clew.checkpoint.postgres._saver import PostgresSaver
 from clew.errors import StorageError
 from clew.storage.operation import LogOp
 from clew.storage.postgres.aio import LoopConnection, LoopPool, LoopSource
-from clew.storage.postgres.connections import Source
+from clew.storage.postgres.connections import Source, is_of_loop
 from clew.storage.postgres.tables import Settings
 
 __all__ = ("AsyncPostgresSaver",)
@@ -34,7 +34,7 @@ class AsyncPostgresSaver(PostgresSaver):
     def _source(self, conn: Any, settings: Settings, min_size: int, max_size: int) -> Source:
         if isinstance(conn, psycopg.AsyncConnection):
             return _OfLoop(LoopConnection(cast("psycopg.AsyncConnection[Any]", conn), prepare=settings.prepare))
-        if asyncio.iscoroutinefunction(getattr(conn, "getconn", None)):
+        if is_of_loop(conn):
             return _OfLoop(LoopPool(conn, prepare=settings.prepare))
         return super()._source(conn, settings, min_size, max_size)
 

@@ -12,8 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from clew.errors import StorageError
-from clew.storage.postgres.connections import Source, failed_connects, late, where_is
+from clew.storage.postgres.connections import Source, check_given, failed_connects, late, where_is
 from clew.storage.postgres.faults import Fault, fault_of
 from clew.storage.postgres.script import Pause, Script
 from clew.storage.postgres.wire import WRITE, NoAnswerError, Waits, Wire
@@ -85,16 +84,7 @@ class LoopConnection:
     async def take(self, seconds: float) -> Wire:
         await self._lock.acquire()
         try:
-            if self._connection.closed:
-                raise StorageError(
-                    f"the connection to {self.where} that the saver was given is closed",
-                    hint="give it an AsyncConnectionPool, or use from_conn_string: those reconnect",
-                )
-            if self._connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-                raise StorageError(
-                    f"the connection to {self.where} has a transaction open that is not the saver's",
-                    hint="commit it before the saver is used, or open the connection with autocommit=True",
-                )
+            check_given(self._connection, self.where, pool="an AsyncConnectionPool")
         except BaseException:
             self._lock.release()
             raise

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import threading
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from clew.errors import StorageError
-from clew.storage.postgres.faults import NoneFreeError, NotLetInError, is_refusal
+from clew.storage.postgres.faults import NoneFreeError, NotLetInError, is_refusal, typed
 from clew.storage.postgres.wire import Wire
 
 _CONNECTION_DEFAULTS: dict[str, Any] = {  # a server that is gone is noticed within seconds, not after hours
@@ -231,16 +232,7 @@ class ConnectionSource:
 
     def _taken(self) -> Wire:
         try:
-            if self._connection.closed:
-                raise StorageError(
-                    f"the connection to {self.where} that the saver was given is closed",
-                    hint="give it a ConnectionPool, or use from_conn_string: those reconnect",
-                )
-            if self._connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-                raise StorageError(
-                    f"the connection to {self.where} has a transaction open that is not the saver's",
-                    hint="commit it before the saver is used, or open the connection with autocommit=True",
-                )
+            check_given(self._connection, self.where, pool="a ConnectionPool")
         except BaseException:
             self._lock.release()
             raise
@@ -313,11 +305,67 @@ def given_pool(pool: Any, *, prepare: bool) -> PoolSource:
 
 def with_defaults(conninfo: str) -> str:
     """A connection string with settings that notice a lost server in time; what it says itself stays."""
-    return make_conninfo("", **(_CONNECTION_DEFAULTS | conninfo_to_dict(conninfo)))
+    return make_conninfo("", **(_CONNECTION_DEFAULTS | _parts(conninfo)))
 
 
 def where_is(conninfo: str) -> str:
     """A database's name for messages, without its password."""
-    parts = conninfo_to_dict(conninfo)
+    parts = _parts(conninfo)
     host, port = parts.get("host") or parts.get("hostaddr") or "localhost", parts.get("port")
     return f"database {parts.get('dbname') or parts.get('user') or 'postgres'!r} on {host}{f':{port}' if port else ''}"
+
+
+def _parts(conninfo: str) -> dict[str, Any]:
+    try:
+        return conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError as error:
+        raise StorageError(
+            f"the connection string cannot be read: {str(error).strip()}",
+            hint="write postgresql://user@host/name, or host=... dbname=...",
+        ) from error
+
+
+def is_of_loop(conn: object) -> bool:
+    """Whether it is a connection or a pool of an event loop."""
+    return isinstance(conn, psycopg.AsyncConnection) or inspect.iscoroutinefunction(getattr(conn, "getconn", None))
+
+
+def refuse_loops(conn: object, instead: str) -> None:
+    """Raise if `conn` belongs to an event loop, which the class called `instead` could serve."""
+    if is_of_loop(conn):
+        raise StorageError(
+            f"an {type(conn).__name__} belongs to one event loop and cannot serve blocking calls",
+            hint=f"use {instead}, or give a psycopg Connection or ConnectionPool, or use from_conn_string",
+        )
+
+
+def check_given(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], where: str, *, pool: str) -> None:
+    """Raise if a connection that was given is not free for a saver's transactions; `pool` is what would be."""
+    if connection.closed:
+        raise StorageError(
+            f"the connection to {where} that the saver was given is closed",
+            hint=f"give it {pool}, or use from_conn_string: those reconnect",
+        )
+    if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        raise StorageError(
+            f"the connection to {where} has a transaction open that is not the saver's",
+            hint="commit it before the saver is used, or open the connection with autocommit=True",
+        )
+    refuse_pipe(connection.pgconn.pipeline_status or None, "saver")
+
+
+def refuse_pipe(pipe: object, what: str) -> None:
+    """Raise if a program gives a pipeline that it has opened on a connection."""
+    if pipe is not None:
+        raise StorageError(
+            f"a {what} cannot work inside a pipeline that its connection's owner has opened",
+            hint="leave `pipe` out: statements that can travel together do",
+        )
+
+
+def reach(conninfo: str) -> psycopg.Connection[Any]:
+    """A connection; raises a typed error, without trying again, if the server cannot be reached or refuses."""
+    try:
+        return psycopg.connect(with_defaults(conninfo), autocommit=True)
+    except psycopg.OperationalError as error:
+        raise typed(NotLetInError(str(error)) if is_refusal(error) else error, where_is(conninfo)) from error

@@ -2,7 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from clew.store.postgres.base import PoolConfig, PostgresStore
+from clew.errors import MissingExtraError
+
+try:
+    from clew.store.postgres.base import PoolConfig, PostgresStore
+except ImportError as error:
+    if (error.name or "").startswith("clew."):
+        raise
+    raise MissingExtraError("a store on PostgreSQL", "postgres") from error
 
 if TYPE_CHECKING:
     from clew.store.postgres.aio import AsyncPostgresStore

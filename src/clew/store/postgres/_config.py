@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, cast
 
 from clew.errors import StorageError
+from clew.storage.postgres.connections import refuse_pipe
 from clew.store.base import IndexConfig, StoreConfigError, TTLConfig
 from clew.store.base._index import Index
 from clew.store.base._vector import Metric
@@ -92,6 +93,10 @@ class StoreOptions(TypedDict, total=False):
     """What encodes values, and with an `EncryptedSerializer` encrypts them, each for its own item."""
     clock: Callable[[], float] | None
     """Gives seconds since 1970 in place of the database's clock; for tests."""
+    pipe: None
+    """LangGraph's name; a batch is one round trip in any case, and an open pipeline is refused."""
+    deserializer: None
+    """LangGraph's name; values come back as they were put, and a function is refused."""
 
 
 class PoolOptions(StoreOptions, total=False):
@@ -101,6 +106,26 @@ class PoolOptions(StoreOptions, total=False):
     max_size: int | None
     timeout: float
     pool_config: PoolConfig | None
+    pipeline: bool
+    """LangGraph's name; it makes no difference here."""
+
+
+def check_options(options: StoreOptions, store: str) -> None:
+    """Refuse options that a store does not have.
+
+    Raises:
+        TypeError: There is no such option.
+        StorageError: An option of LangGraph's store asks for what this one does not do.
+    """
+    for name in options:
+        if name not in StoreOptions.__annotations__:
+            raise TypeError(f"{store} got an unexpected keyword argument {name!r}")
+    refuse_pipe(options.get("pipe"), "store")
+    if options.get("deserializer") is not None:
+        raise StorageError(
+            "a store's values are not JSON that a `deserializer` could read",
+            hint="leave it out: values come back as they were put; `serde` changes how they are stored",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from clew.store.base._index import NO_VECTORS, Index, Vectors
 from clew.store.base._plan import Plan, plan_batch
 from clew.store.postgres import _sql
 from clew.store.postgres._batch import Batch
-from clew.store.postgres._config import StoreOptions, quoted_schema, vector_index
+from clew.store.postgres._config import StoreOptions, check_options, quoted_schema, vector_index
 from clew.store.postgres._database import Database
 from clew.store.postgres._schema import Facts, Wanted, setting_up, vector_statements
 from clew.store.postgres._script import Flush, Script
@@ -39,6 +39,7 @@ class PostgresEngine(BaseStore):
 
     def __init__(self, conn: Any, **options: Unpack[StoreOptions]) -> None:
         super().__init__()
+        check_options(options, type(self).__name__)
         self.conn = conn
         self.index_config = options.get("index")
         self.ttl_config = options.get("ttl")

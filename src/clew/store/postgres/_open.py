@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from clew.errors import StorageError
-from clew.storage.postgres.connections import where_is
+from clew.storage.postgres.connections import refuse_loops, where_is
 from clew.storage.postgres.faults import typed
 from clew.store.postgres._config import PoolOptions, StoreOptions
 from clew.store.postgres._database import PATIENCE, AsyncDatabase, Database
@@ -24,13 +24,6 @@ from clew.store.postgres._sources import (
 _SHOULD_BE = "give a psycopg Connection or ConnectionPool, or use from_conn_string"
 
 
-def is_async(conn: object) -> bool:
-    """Whether it is a connection or a pool of an event loop."""
-    return isinstance(conn, psycopg.AsyncConnection) or (
-        hasattr(conn, "getconn") and _is_from_pool(conn, "AsyncConnectionPool")
-    )
-
-
 def threaded(conn: Any, *, prepare: bool) -> Database:
     """A database on a connection or pool that any thread may use.
 
@@ -39,13 +32,9 @@ def threaded(conn: Any, *, prepare: bool) -> Database:
     """
     if isinstance(conn, psycopg.Connection):
         return Database(ConnectionSource(conn, prepare=prepare))  # pyright: ignore[reportUnknownArgumentType]
-    if hasattr(conn, "getconn") and not is_async(conn):
+    refuse_loops(conn, "AsyncPostgresStore")
+    if hasattr(conn, "getconn"):
         return Database(PoolSource(conn, prepare=prepare))
-    if is_async(conn):
-        raise StorageError(
-            f"a {type(conn).__name__} belongs to one event loop and cannot serve sync calls",
-            hint=f"use AsyncPostgresStore, or {_SHOULD_BE}",
-        )
     raise StorageError(f"a store cannot be made on a {type(conn).__name__}", hint=_SHOULD_BE)
 
 
@@ -65,6 +54,7 @@ def opened(conn_string: str, options: PoolOptions) -> Generator[tuple[Any, Datab
     """
     pool: dict[str, Any] = {"min_size": 1, "max_size": None, "timeout": PATIENCE, "kwargs": {}}
     others: dict[str, Any] = dict(options)
+    others.pop("pipeline", None)
     pool |= others.pop("pool_config", None) or {}
     pool |= {name: others.pop(name) for name in ("min_size", "max_size", "timeout") if name in others}
     source = _reached(conn_string, pool, prepare=options.get("prepare", True))
@@ -77,17 +67,6 @@ def opened(conn_string: str, options: PoolOptions) -> Generator[tuple[Any, Datab
 
 def _reached(conn_string: str, pool: dict[str, Any], *, prepare: bool) -> PoolSource:
     try:
-        where_is(conn_string)
-    except psycopg.ProgrammingError as error:
-        raise StorageError(
-            f"the connection string cannot be read: {error}",
-            hint="write postgresql://user@host/name, or host=... dbname=...",
-        ) from error
-    try:
         return open_pool(conn_string, **pool, prepare=prepare)
     except psycopg.Error as error:
         raise typed(error, where_is(conn_string), seconds=pool["timeout"]) from error
-
-
-def _is_from_pool(conn: object, name: str) -> bool:
-    return any(kind.__name__ == name for kind in type(conn).__mro__)

@@ -12,8 +12,8 @@ from typing import Any, Protocol, cast
 
 import psycopg
 
-from clew.errors import StorageTimeoutError, StorageUnavailableError
-from clew.storage.postgres.connections import where_is, with_defaults
+from clew.errors import StorageError, StorageTimeoutError, StorageUnavailableError
+from clew.storage.postgres.connections import refuse_pipe, where_is, with_defaults
 from clew.storage.postgres.wire import Wire
 
 _DEFAULT_THREADS = 8
@@ -86,6 +86,7 @@ class ConnectionSource:
         if self._connection.closed:
             self._lock.release()
             raise _closed(self.where)
+        _check_plain(self._connection, self._lock)
         return Wire(self._connection, prepare=self._prepare)
 
     def give_back(self, wire: Wire) -> None:
@@ -155,6 +156,7 @@ class AsyncConnectionSource:
         if self._connection.closed:
             self._lock.release()
             raise _closed(self.where)
+        _check_plain(self._connection, self._lock)
         return Wire(self._connection, prepare=self._prepare)
 
     async def give_back(self, wire: Wire) -> None:
@@ -162,6 +164,14 @@ class AsyncConnectionSource:
 
     async def renew(self) -> None:
         pass
+
+
+def _check_plain(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], lock: Any) -> None:
+    try:
+        refuse_pipe(connection.pgconn.pipeline_status or None, "store")
+    except StorageError:
+        lock.release()
+        raise
 
 
 def _closed(where: str) -> StorageUnavailableError:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 import psycopg
 
 from clew.errors import StorageError
+from clew.storage.postgres.connections import is_of_loop
 from clew.store.base import Op, Result
 from clew.store.base._index import NO_VECTORS
 from clew.store.base._plan import plan_batch
@@ -21,7 +22,7 @@ from clew.store.postgres._batch import Batch
 from clew.store.postgres._config import PoolConfig, PoolOptions, PostgresIndexConfig, StoreOptions
 from clew.store.postgres._database import AsyncDatabase, Database
 from clew.store.postgres._engine import SWEEP_ROWS, ThreadedEngine
-from clew.store.postgres._open import is_async, of_loop, opened, threaded
+from clew.store.postgres._open import of_loop, opened, threaded
 from clew.store.postgres._schema import Facts, setting_up
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class AsyncPostgresStore(ThreadedEngine, AsyncBatchedBaseStore):
     ) -> None:
         self._bound: AsyncDatabase | None = None
         prepare = options.get("prepare", True)
-        if is_async(conn):
+        if is_of_loop(conn):
             self._bound = of_loop(conn, prepare=prepare)
         else:
             self._database = threaded(conn, prepare=prepare)
