@@ -47,11 +47,15 @@ class Runs:
     def is_async(self) -> bool:
         return self.how != "blocking"
 
+    def settings(self, durability: str) -> dict[str, Any]:
+        """Of one connection: beginning another one, which a pool may do at any time, is no part of a run."""
+        return {"tenant": f"{self.how} {durability}", "max_size": 1}
+
     def counted(self, build: Callable[[], Any], thread: str, durability: Any) -> int:
         """How many round trips a run takes on a saver that has been used before."""
         given, config = {"log": ["in"]}, {"configurable": {"thread_id": thread}, "max_concurrency": WIDTH}
         if not self.is_async:
-            with PostgresSaver.from_conn_string(self.conninfo, tenant=f"{self.how} {durability}") as saver:
+            with PostgresSaver.from_conn_string(self.conninfo, **self.settings(durability)) as saver:
                 chat().compile(checkpointer=saver).invoke(given, WARM)
                 graph = build().compile(checkpointer=saver)
                 self.proxy.reset()
@@ -63,7 +67,7 @@ class Runs:
         opened: Any = self.conninfo
         if self.how != "asyncio":
             opened = await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True)
-        saver = AsyncPostgresSaver(opened, tenant=f"{self.how} {durability}")
+        saver = AsyncPostgresSaver(opened, **self.settings(durability))
         try:
             await chat().compile(checkpointer=saver).ainvoke(given, WARM)
             graph = build().compile(checkpointer=saver)
@@ -194,7 +198,9 @@ def test_a_fan_out_that_trickles_costs_a_save_for_each_task_and_the_checkpoint(
             await asyncio.wait_for(shown[n].wait(), SECONDS)
             return {"log": [str(n)]}
 
-        async with AsyncPostgresSaver.from_conn_string(proxy.conninfo(postgres_database), tenant="trickle") as saver:
+        async with AsyncPostgresSaver.from_conn_string(
+            proxy.conninfo(postgres_database), tenant="trickle", max_size=1
+        ) as saver:
             await chat().compile(checkpointer=saver).ainvoke({"log": []}, WARM)
             graph = fan(work, width).compile(checkpointer=saver)
             proxy.reset()
