@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -349,3 +352,57 @@ def test_loads_and_writes_of_many_threads_are_each_others_own(saver: PostgresSav
         thread.join(SECONDS)
 
     assert [load(saver, f"t{number}").values for number in range(8)] == [{"n": 10}] * 8  # pyright: ignore[reportOptionalMemberAccess]
+
+
+LEAVES = """
+import asyncio, sys
+from clew.checkpoint.postgres import PostgresSaver
+from tests.storage.kit import Run
+
+saver = PostgresSaver(sys.argv[1])
+run, other = Run(saver, "blocking"), Run(saver, "asyncio")
+for one in (run, other):
+    one.state["n"] = 0
+    one.commit(claim=True)
+for n in range(1, 20):
+    run.state["n"] = n
+    run.submit()
+
+async def leave():
+    await saver.arun(other.cursor.claim())
+    for n in range(1, 20):
+        other.state["n"] = n
+        other.submit()
+
+asyncio.run(leave())
+"""
+
+
+def test_what_a_process_that_ends_has_queued_is_written(saver: PostgresSaver) -> None:
+    """Nobody closes the saver, and nobody waits for the writes."""
+    subprocess.run(
+        [sys.executable, "-c", LEAVES, str(saver.conn)], check=True, timeout=60, cwd=Path(__file__).parents[2]
+    )
+
+    assert numbers(saver, "blocking") == list(range(19, -1, -1))
+    assert numbers(saver, "asyncio") == list(range(19, -1, -1))
+
+
+def test_a_write_that_waits_for_a_lock_outlives_its_event_loop(saver: PostgresSaver, other: psycopg.Connection) -> None:
+    run = begun(saver, "t")
+    lock(other, "t")
+    run.state["n"] = 1
+    op = run.cursor.commit(run.step()).op
+
+    async def leave() -> None:
+        waiting = asyncio.ensure_future(saver.arun(op))
+        while run.session.parked is None:
+            await asyncio.sleep(0.002)
+        assert not waiting.done()
+
+    asyncio.run(leave())
+    other.rollback()
+    until(lambda: run.session.settled == run.session.submitted)
+
+    assert run.session.error is None
+    assert numbers(saver, "t") == [1, 0]
