@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+from clew import errors
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -78,6 +80,15 @@ def test_every_page_of_the_documentation_is_linked_from_another() -> None:
     }
 
     assert [name(page) for page in ROOT.glob("docs/**/*.md") if page.resolve() not in linked] == []
+
+
+def test_every_error_is_listed_with_what_to_do() -> None:
+    page = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ClewError)]
+    final = [kind for kind in kinds if not kind.__subclasses__() and not kind.__name__.startswith("_")]
+
+    assert len(final) > 20
+    assert [kind.__name__ for kind in final if f"`{kind.__name__}`" not in page] == []
 
 
 def test_program_of_the_readme_remembers(tmp_path: Path) -> None:
