@@ -177,3 +177,25 @@ def test_a_run_in_another_process_goes_on_while_its_thread_is_shortened(tmp_path
         assert (dropped >= 60, turns > 0) == (True, True)
         assert graph.get_state(THREAD).values["numbers"] == list(range(3 + 2 * turns))
         assert saver.verify().problems == []
+
+
+@pytest.mark.parametrize("others", ["delete", "prune"])
+def test_it_ends_where_others_drop_what_was_about_to_go(saver: Any, others: str) -> None:
+    """Two replicas shorten the same thread: what one has planned is gone when its turn comes."""
+    fill(saver, "t", 12)
+    fill(saver, "u", 3)
+    turns = list[int]()
+
+    def meanwhile(progress: RetentionProgress) -> None:
+        turns.append(progress.checkpoints)
+        assert len(turns) < 20, "it goes on for ever"
+        if others == "delete":
+            saver.delete_thread("t")
+        else:
+            saver.prune(["t"], keep_last=2)
+
+    saver.retain(Retention(keep_last=2), batch=2, on_progress=meanwhile)
+
+    assert lengths(saver, "t") == ({} if others == "delete" else {"": 2})
+    assert lengths(saver, "u") == {"": 2}
+    assert saver.verify().is_intact

@@ -241,7 +241,8 @@ class RetentionRun:
         limit, cursor, left, checkpoints, size = self._batch, Cursor(), plan.checkpoints, 0, 0
         while cursor.index < len(plan.lines) or (finishes and left >= 0):
             freed = 0
-            if finishes and left <= limit:
+            is_last = left <= limit or cursor.index >= len(plan.lines)  # others may have dropped what was planned to go
+            if finishes and is_last:
                 batch, freed = yield from self._finish(root, plan, cursor)
                 left = -1 if batch.cursor.index >= len(plan.lines) else left
             else:
