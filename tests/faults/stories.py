@@ -356,6 +356,52 @@ def _subgraph(world: World, is_async: bool) -> Any:
     return outer
 
 
+def _scopes(world: World, is_async: bool) -> Any:
+    """Three subgraphs side by side: saved for the run, saved for good, and not saved at all."""
+
+    def ask(state: Any, runtime: Runtime[Any]) -> Any:
+        value = interrupt("inside?")
+        world.note(runtime.execution_info.task_id, "ask")
+        return {"log": [f"asked:{value}"]}
+
+    passing = StateGraph(Log)
+    passing.add_node("first", say(world, "first"))
+    passing.add_node("second", say(world, "second"))
+    passing.add_edge(START, "first")
+    passing.add_edge("first", "second")
+    kept = StateGraph(Log)
+    kept.add_node("third", say(world, "third"))
+    kept.add_node("ask", ask)
+    kept.add_edge(START, "third")
+    kept.add_edge("third", "ask")
+    unsaved = StateGraph(Log)  # its tasks have other ids in each attempt
+    unsaved.add_node("fourth", lambda state: {"log": ["fourth"]})
+    unsaved.add_edge(START, "fourth")
+
+    def calling(name: str, compiled: Any) -> Any:
+        def inside(state: Any, runtime: Runtime[Any]) -> Any:
+            made = compiled.invoke({"log": [], "total": 0})
+            world.note(runtime.execution_info.task_id, name)
+            return made
+
+        async def ainside(state: Any, runtime: Runtime[Any]) -> Any:
+            made = await compiled.ainvoke({"log": [], "total": 0})
+            world.note(runtime.execution_info.task_id, name)
+            return made
+
+        return ainside if is_async else inside
+
+    outer = StateGraph(Log)
+    outer.add_node("a_passing", calling("a_passing", passing.compile()))
+    outer.add_node("b_kept", calling("b_kept", kept.compile(checkpointer=True)))
+    outer.add_node("c_unsaved", calling("c_unsaved", unsaved.compile(checkpointer=False)))
+    outer.add_node("end", counter(world, "end"))
+    for name in ("a_passing", "b_kept", "c_unsaved"):
+        outer.add_edge(START, name)
+    outer.add_edge(["a_passing", "b_kept", "c_unsaved"], "end")
+    return outer
+
+
 def _storing(world: World, is_async: bool) -> Any:
     def puts(state: Any, runtime: Runtime[Any]) -> Any:
         assert runtime.store is not None
@@ -428,6 +474,13 @@ STORIES = (
         _subgraph,
         (begin("interrupted"), Action(lambda _: Command(resume="ok"))),
         {"log": ["in", "beside", "first", "second", "asked:ok", "end5:31"], "total": 131},
+        has_subgraph=True,
+    ),
+    Story(
+        "scopes",
+        _scopes,
+        (begin("interrupted"), Action(lambda _: Command(resume="ok"))),
+        {"log": ["in", "first", "second", "third", "asked:ok", "fourth", "end6:31"], "total": 131},
         has_subgraph=True,
     ),
     Story("storing", _storing, (begin(),), {"log": ["in", "puts", "1 item"], "total": 1}, needs_store=True),

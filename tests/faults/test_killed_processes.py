@@ -77,6 +77,7 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(
     [
         *(("NORMAL", "", name) for name in ("children", "questions", "subgraph")),
         ("postgres", "pool", "children"),
+        ("postgres", "pool", "scopes"),
         ("postgres", "async connection", "subgraph"),
         ("postgres", "async pool", "questions"),
     ],
@@ -89,6 +90,16 @@ def test_a_killed_process_under_asyncio(harness: Harness, storage: str, link: st
 
     sample = sampled(points, 4 if storage == "NORMAL" else 2)
     assert sum(harness.crash(story(name), setting, point) for point in sample) > 0
+
+
+@pytest.mark.parametrize("durability", ["sync", "async"])
+@pytest.mark.parametrize("storage", ["NORMAL", "postgres"])
+def test_a_process_killed_inside_subgraphs_of_every_scope(harness: Harness, storage: str, durability: str) -> None:
+    setting = Setting(storage, durability)
+
+    points = harness.points(story("scopes"), setting, "node.done pending.after claim.after commit.uncommitted")
+
+    assert sum(harness.crash(story("scopes"), setting, point) for point in sampled(points, 5)) > 0
 
 
 @pytest.mark.parametrize("link", ["connection", "given pool"])
