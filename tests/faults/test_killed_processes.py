@@ -64,10 +64,11 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(
     name, failpoints = CRASHES[crash]
     setting = Setting(storage, durability)
 
-    points = sampled(harness.points(story(name), setting, failpoints), SAMPLES[storage, durability])
+    every = harness.points(story(name), setting, failpoints)
+    points = sampled(every, SAMPLES[storage, durability])
     crashed = [point for point in points if harness.crash(story(name), setting, point)]
 
-    assert crashed or not points
+    assert crashed or not points or harness.crash(story(name), setting, every[0])  # later ones may not be passed
     assert points or durability == "exit"  # some points are not passed when nothing is saved before the end
 
 

@@ -19,6 +19,8 @@ from clew.storage.postgres.wire import Call
 TABLES = ("clew_head", "clew_step", "clew_fork", "clew_pending", "clew_spill", "clew_thread")
 _LOCK = 0x636C6577  # "clew"
 _WAIT = "60s"  # for other clients that set the same schema up
+# Also where commits are fast: a server that crashes must not take the tables away from under who uses them.
+_DURABLE = "select set_config('synchronous_commit', 'on', true) where current_setting('synchronous_commit') = 'off'"
 _TABLE = "create table if not exists clew_migration (number integer primary key, name text not null)"
 _POLICY = "clew_tenant"
 
@@ -61,6 +63,7 @@ def set_up(
         [
             *begin,
             Call(f"select set_config('lock_timeout', '{_WAIT}', true)"),
+            Call(_DURABLE),
             Call("select pg_advisory_xact_lock($1::bigint)", (_LOCK,)),
         ]
     )
