@@ -17,6 +17,7 @@ from clew.checkpoint.postgres import PostgresSaver
 from clew.errors import SchemaVersionError, StorageError
 from clew.storage.migrate import Migration, migrations
 from clew.storage.postgres import schema
+from tests.postgres import Server
 from tests.postgres_faults.graphs import chain, on, values
 
 KNOWN = migrations("postgres")
@@ -271,3 +272,16 @@ def test_schema_is_made_and_holds_everything(database: str, name: str) -> None:
 def test_odd_names_of_schemas_are_refused(database: str, name: str) -> None:
     with pytest.raises(ValueError, match="schema is"):
         PostgresSaver(database, schema=name)
+
+
+def test_tables_of_a_saver_that_commits_fast_outlive_a_crash_of_the_server(own_server: Server) -> None:
+    own_server.configure(wal_writer_delay="10s")  # nothing but a durable commit writes its log for a while
+    own_server.stop()
+    own_server.start()
+    with PostgresSaver.from_conn_string(own_server.conninfo(), commit="fast") as saver:
+        saver.setup()
+        own_server.kill()
+        own_server.start()
+        chain(saver).invoke({"xs": [0]}, on("t"))
+
+        assert values(chain(saver), "t") == [0, 1, 2]
