@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.postgres.aio import AsyncPostgresSaver
 from clew.checkpoint.serde.jsonplus import JsonPlusSerializer
-from clew.errors import StorageError
+from clew.errors import SchemaVersionError, StorageError
 from clew.graph import START, StateGraph
 from clew.store.postgres import AsyncPostgresStore, PostgresStore
 
@@ -145,3 +145,14 @@ def test_what_cannot_be_connected_to_is_refused_when_it_is_given(database: str) 
         PostgresSaver("postgresql://[bad")
     with pytest.raises(TypeError, match="neither a connection string"):
         PostgresSaver(None)
+
+
+def test_a_search_path_that_leads_to_no_schema_is_said(database: str) -> None:
+    nowhere = psycopg.conninfo.make_conninfo(database, options="-csearch_path=nowhere")
+    with (
+        PostgresSaver.from_conn_string(nowhere) as saver,
+        pytest.raises(SchemaVersionError, match="there is no schema for the tables of clew") as refused,
+    ):
+        saver.setup()
+    assert refused.value.hint is not None
+    assert "schema=" in refused.value.hint

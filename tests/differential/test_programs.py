@@ -1,4 +1,4 @@
-"""Every program does on clew what it does on LangGraph, or differs as API.md says it must."""
+"""Every program does on clew what it does on LangGraph, or differs as the program itself says it must."""
 
 from __future__ import annotations
 

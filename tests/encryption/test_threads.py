@@ -160,7 +160,14 @@ def encrypted_library() -> Any:
     return found
 
 
-@pytest.mark.parametrize("program", PROGRAMS.values(), ids=list(PROGRAMS))
+def _each_fifth_by_default() -> list[Any]:
+    return [
+        pytest.param(program, id=name, marks=[pytest.mark.long] if number % 5 else [])
+        for number, (name, program) in enumerate(PROGRAMS.items())
+    ]
+
+
+@pytest.mark.parametrize("program", _each_fifth_by_default())
 @pytest.mark.filterwarnings("default")
 def test_a_program_gives_the_same_with_a_key(program: Program) -> None:
     found = list(differences(observed(program, "clew"), Observer().plain(program.body(encrypted_library()))))

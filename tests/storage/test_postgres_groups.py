@@ -16,6 +16,7 @@ import pytest
 
 from clew import _failpoints
 from clew.checkpoint.postgres import PostgresSaver
+from clew.checkpoint.postgres._saver import _settle_submitted as settled_as_submitted
 from clew.checkpoint.postgres.aio import AsyncPostgresSaver
 from clew.errors import StorageError, StorageTimeoutError, ThreadConflictError
 from clew.storage.operation import LogOp
@@ -357,6 +358,7 @@ def test_loads_and_writes_of_many_threads_are_each_others_own(saver: PostgresSav
 LEAVES = """
 import asyncio, sys
 from clew.checkpoint.postgres import PostgresSaver
+from clew.checkpoint.postgres._saver import _settle_submitted as settled_as_submitted
 from tests.storage.kit import Run
 
 saver = PostgresSaver(sys.argv[1])
@@ -406,3 +408,62 @@ def test_a_write_that_waits_for_a_lock_outlives_its_event_loop(saver: PostgresSa
 
     assert run.session.error is None
     assert numbers(saver, "t") == [1, 0]
+
+
+def test_a_loop_that_waits_for_a_run_hears_of_what_blocking_callers_have_queued(
+    saver: PostgresSaver, other: psycopg.Connection
+) -> None:
+    """A run fails on the loop while a node of it, in a thread, goes on to queue writes."""
+
+    async def scenario() -> None:
+        run = Run(saver, "t")
+        run.state["n"] = 0
+        await saver.arun(run.cursor.claim())
+        await saver.arun(run.cursor.commit(run.step()).op)
+        lock(other, "t")
+        run.state["n"] = 1
+        job = Job(run.cursor.commit(run.step()).op, settled_as_submitted)
+        run.session.submitted += 1
+        waiting = asyncio.create_task(saver.home().settled(run.session))
+        await asyncio.sleep(0)  # it waits before the write is queued
+        saver.post(job)
+        other.rollback()
+        await asyncio.wait_for(waiting, SECONDS)
+        assert run.session.settled == run.session.submitted
+
+    asyncio.run(scenario())
+    assert numbers(saver, "t") == [1, 0]
+
+
+def test_what_blocking_callers_queued_is_counted_as_done_before_their_lane_is_free(saver: PostgresSaver) -> None:
+    run = begun(saver, "t")
+    (job,) = queued(run)
+    seen: list[int] = []
+    job.on_done = lambda done: seen.append(done.op.session.in_lane)
+
+    saver.post(job, hurry=True)
+
+    until(lambda: not run.session.in_lane)
+    assert seen == [1]
+
+
+def test_blocking_calls_in_a_loop_whose_tasks_wait_for_the_only_connection(database: str) -> None:
+    """What the pool hands to the loop while it is blocked comes back only when it goes on."""
+
+    async def turns(saver: Any, thread: str) -> list[int]:
+        first = Run(saver, thread)
+        first.state["n"] = 0
+        await saver.arun(first.cursor.claim())
+        await saver.arun(first.cursor.commit(first.step()).op)
+        run = Run(saver, thread)
+        run.state["n"] = 1
+        run.commit(claim=True)
+        return numbers(saver, thread)
+
+    async def scenario() -> None:
+        settings: dict[str, Any] = {"max_size": 1, "retry_for": 1.0, "pool_timeout": 0.5}
+        async with AsyncPostgresSaver.from_conn_string(database, **settings) as saver:
+            found = await asyncio.gather(*(turns(saver, f"t{number}") for number in range(12)))
+        assert found == [[1, 0]] * 12
+
+    asyncio.run(scenario())

@@ -109,7 +109,8 @@ class Home:
         while session.settled < session.submitted:
             changed = self._changed.setdefault(id(session), asyncio.Event())
             try:
-                await changed.wait()
+                if session.settled < session.submitted:  # another thread may have done it just now
+                    await changed.wait()
             finally:
                 if self._changed.get(id(session)) is changed:  # not one that somebody else waits for by now
                     del self._changed[id(session)]
@@ -146,7 +147,11 @@ class Home:
 
     def _settled(self, job: Job) -> None:
         job.op.session.settled += 1
-        changed = self._changed.get(id(job.op.session))
+        self.notice(job.op.session)
+
+    def notice(self, session: LogSession) -> None:
+        """Wake who waits for the writes of a session: one of them is done."""
+        changed = self._changed.get(id(session))
         if changed is not None:
             _call(self._loop, changed.set)
 

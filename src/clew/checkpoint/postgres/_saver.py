@@ -211,10 +211,10 @@ class PostgresSaver(CheckpointSaver):
         session, on_done = job.op.session, job.on_done
 
         def settle(job: Job) -> None:
-            with _counting:
-                session.in_lane -= 1
             if on_done is not None:
                 on_done(job)
+            with _counting:
+                session.in_lane -= 1  # last: who sees that it is 0 sees what came of the writes
 
         job.on_done = settle
         with _counting:
@@ -276,10 +276,11 @@ class PostgresSaver(CheckpointSaver):
 
     async def aflush(self, session: LogSession) -> None:
         """As `flush`, without blocking the event loop."""
-        if session.in_lane:
-            await self._lane_settled(session)
-        if session.settled < session.submitted:
-            await session.home.settled(session)
+        while session.settled < session.submitted:
+            if session.home is None or session.in_lane:
+                await self._lane_settled(session)
+            else:
+                await session.home.settled(session)
         if session.error is not None:
             raise session.error
 
@@ -408,7 +409,10 @@ def _outcome(job: Job) -> Any:
 def _settle_submitted(job: Job) -> None:
     if job.error is None:
         finished(job.op, job.result)
-    job.op.session.settled += 1
+    session = job.op.session
+    session.settled += 1
+    if session.home is not None:
+        session.home.notice(session)
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

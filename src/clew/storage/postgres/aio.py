@@ -178,15 +178,20 @@ class Borrowed:
 
     async def take(self, seconds: float) -> Wire:
         wire = self._source.take_now()
-        if wire is None:
-            taking = asyncio.get_running_loop().run_in_executor(None, self._source.take, seconds)
-            try:
-                wire = await asyncio.shield(taking)
-            except asyncio.CancelledError:
-                taking.add_done_callback(self._not_wanted)
-                raise
+        # From now on a blocking call on this thread must not wait: the connection that comes may be the only one, and
+        # the loop, which is to take it and give it back, would not go on.
         self._source.lent[threading.get_ident()] += 1
-        return wire
+        if wire is not None:
+            return wire
+        taking = asyncio.get_running_loop().run_in_executor(None, self._source.take, seconds)
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(self._not_wanted)
+            raise
+        except BaseException:
+            self._source.lent[threading.get_ident()] -= 1
+            raise
 
     async def give_back(self, wire: Wire) -> None:
         self._source.lent[threading.get_ident()] -= 1
@@ -197,6 +202,7 @@ class Borrowed:
         self._source.discard(wire)
 
     def _not_wanted(self, taking: asyncio.Future[Wire]) -> None:
+        self._source.lent[threading.get_ident()] -= 1
         if not taking.cancelled() and taking.exception() is None:
             self._source.give_back(taking.result())
 
@@ -217,7 +223,8 @@ class Lane(Generic[J]):
 
     def post(self, one: J) -> None:
         """Queue something."""
-        self._waiting.append(one)
+        with self._lock:  # another thread may be looking through it
+            self._waiting.append(one)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._drain())
 

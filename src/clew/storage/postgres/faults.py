@@ -100,6 +100,11 @@ def typed(error: psycopg.Error, where: str, *, seconds: float = 0.0) -> StorageE
     state, tried = error.sqlstate, f" (tried for {seconds:.1f} s)" if seconds >= 0.1 else ""
     text = str(error).strip().splitlines()
     said = text[0] if text else type(error).__name__
+    if state == "3F000" and "create in" in said:
+        return SchemaVersionError(
+            f"there is no schema for the tables of clew in {where}: {said}",
+            hint="make the one that search_path names, or give `schema=`, which setup() makes",
+        )
     if state in ("42P01", "3F000"):
         return SchemaVersionError(
             f"the tables of clew are not in {where}: {said}",
