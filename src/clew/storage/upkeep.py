@@ -77,7 +77,10 @@ def delete_runs(tenant: str, run_ids: Iterable[bytes], vault: Vault) -> Steps[se
             doomed.setdefault(line, set()).add((branch, seq))
     threads: set[str] = set()
     for line, positions in doomed.items():
-        thread, ns, *_ = (yield Query("head_place", (tenant, line)))[0]
+        found = yield Query("head_place", (tenant, line))
+        if not found:
+            continue  # the thread was deleted meanwhile
+        thread, ns, *_ = found[0]
         keys = yield from read_keys(tenant, line)
         yield from retain(Place(tenant, thread, ns, vault), line, keys, {key.position for key in keys} - positions)
         threads.add(thread)
@@ -90,19 +93,24 @@ def copy_thread(source: Place, target: Place) -> Steps[None]:
     """Copy a thread, its whole history and what is pending included, to a thread that does not exist yet."""
     tenant, is_sealed = source.tenant, target.vault.keys is not None  # what is sealed is so for its own thread
     if (yield Query("head_list", (tenant, target.thread))):
-        raise StorageError(
-            f"thread {target.thread!r} exists already; {source.thread!r} was not copied onto it",
-            hint="delete the target first, or choose another id",
-        )
+        raise _is_there(source, target)
     for line, ns, *_ in (yield Query("head_list", (tenant, source.thread))):
         copied = yield from log.add_head(target.at(ns), epoch=1 if ns == "" else 0)
-        assert copied is not None, "the target has no namespace yet"
+        if copied is None:  # somebody else made it meanwhile
+            raise _is_there(source, target)
         for table in ("head", "fork") if is_sealed else ("head", "step", "fork", "pending"):
             yield Query(f"{table}_copy", (tenant, copied, line))
         if is_sealed:
             yield from copy_line(source.at(ns), target.at(ns), line, copied)
     if not is_sealed:
         yield Query("spill_copy", (tenant, target.thread, source.thread))
+
+
+def _is_there(source: Place, target: Place) -> StorageError:
+    return StorageError(
+        f"thread {target.thread!r} exists already; {source.thread!r} was not copied onto it",
+        hint="delete the target first, or choose another id",
+    )
 
 
 def read_keys(tenant: str, line: int) -> Steps[list[StepKey]]:
