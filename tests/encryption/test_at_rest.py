@@ -208,3 +208,25 @@ def test_encrypted_data_with_other_keys_names_the_one_that_is_missing(backend: B
     with pytest.raises(MissingKeyError, match="is encrypted with key 'old', which was not given") as error:
         load(backend.saver(serde("new")), "t")
     assert error.value.key_id == "old"
+
+
+def test_a_copy_without_the_key_is_refused(backend: Backend) -> None:
+    run = Run(backend.saver(serde()), "t")
+    run.state["n"] = 1
+    run.commit(claim=True)
+    saver = backend.saver()
+
+    with pytest.raises(MissingKeyError, match="encrypted with key 'old', and no key was given"):
+        saver.copy_thread("t", "copy")
+
+    assert [thread.thread_id for thread in saver.threads()] == ["t"]
+
+
+def test_pending_writes_that_cannot_be_read_are_named_with_their_thread(backend: Backend) -> None:
+    run = Run(backend.saver(serde("new")), "t")
+    run.state["n"] = 1
+    run.commit(claim=True)
+    run.session.saver.run(run.cursor.save_writes([write("waits")]))
+
+    with pytest.raises(MissingKeyError, match="pending writes of thread 't' cannot be read: .* key 'new'"):
+        list(backend.saver(serde("old")).list({"configurable": {"thread_id": "t"}}))

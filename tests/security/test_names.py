@@ -77,6 +77,21 @@ def test_names_of_other_types_are_refused_by_name(saver: Any) -> None:
                     call(bad)
 
 
+def test_names_within_a_checkpoint_are_texts_that_can_be_stored(saver: Any) -> None:
+    checkpoint = empty_checkpoint()
+    for bad in ("\ud800", 7, b"x", None, ("a",)):
+        for given, metadata, versions in (
+            ({"channel_values": {bad: 1}}, {}, {}),
+            ({"channel_versions": {bad: 1}}, {}, {}),
+            ({}, {bad: 1}, {}),
+            ({}, {}, {bad: 1}),
+        ):
+            with pytest.raises(InvalidQueryError, match="lone surrogate|not text"):
+                saver.put(on(checkpoint_ns=""), {**checkpoint, **given}, metadata, versions)
+
+    assert saver.threads() == []
+
+
 def test_a_limit_is_a_number(drive: Drive, saver: Any) -> None:
     graph = StateGraph(dict).add_node("node", lambda state: state).set_entry_point("node").compile(checkpointer=saver)
     drive.invoke(graph, {"a": 1}, on())

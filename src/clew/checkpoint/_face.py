@@ -360,6 +360,8 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
     ) -> LogOp[RunnableConfig]:
         place = self._place(config)
         codec = self._codec()
+        check_names("a channel", *checkpoint["channel_values"], *checkpoint["channel_versions"], *new_versions)
+        check_names("a key of metadata", *metadata)
         new = direct.NewCheckpoint(
             id=checkpoint["id"],
             parent_id=get_checkpoint_id(config),

@@ -352,12 +352,21 @@ def read_pending(place: Place, line: int, position: Position) -> Steps[list[Task
 
 
 def read_task(place: Place, row: Waiting) -> Steps[TaskRecord]:
-    """A pending row's writes, with their spilled leaves in place."""
-    body = place.vault.open_task(place, row)
-    task, missing = unpack_task(body)
-    if missing:
-        task, _ = unpack_task(body, (yield from read_spills(place, missing)))
+    """A pending row's writes, with their spilled leaves in place; an error names the thread."""
+    try:
+        body = place.vault.open_task(place, row)
+        task, missing = unpack_task(body)
+        if missing:
+            task, _ = unpack_task(body, (yield from read_spills(place, missing)))
+    except (CorruptRecordError, SchemaVersionError) as error:
+        raise type(error)(_unreadable_writes(place, error), hint=error.hint) from error
+    except EncryptionError as error:
+        raise type(error)(_unreadable_writes(place, error), hint=error.hint, key_id=error.key_id) from error
     return task
+
+
+def _unreadable_writes(place: Place, error: Exception) -> str:
+    return f"pending writes of thread {place.thread!r} cannot be read: {error}"
 
 
 def read_children(place: Place, line: int, position: Position) -> Steps[list[StepRow]]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from clew import _failpoints
 from clew.errors import StorageError
+from clew.serde.compress import encrypted_body, unpack
 from clew.storage import log
 from clew.storage.encode import timestamp
 from clew.storage.log import Place, Position, StepRow, Waiting
@@ -94,7 +95,9 @@ def copy_thread(source: Place, target: Place) -> Steps[None]:
     tenant, is_sealed = source.tenant, target.vault.keys is not None  # what is sealed is so for its own thread
     if (yield Query("head_list", (tenant, target.thread))):
         raise _is_there(source, target)
-    for line, ns, *_ in (yield Query("head_list", (tenant, source.thread))):
+    for line, ns, *tip, _ in (yield Query("head_list", (tenant, source.thread))):
+        if not is_sealed:
+            yield from _check_open(source.at(ns), line, *tip)
         copied = yield from log.add_head(target.at(ns), epoch=1 if ns == "" else 0)
         if copied is None:  # somebody else made it meanwhile
             raise _is_there(source, target)
@@ -104,6 +107,13 @@ def copy_thread(source: Place, target: Place) -> Steps[None]:
             yield from copy_line(source.at(ns), target.at(ns), line, copied)
     if not is_sealed:
         yield Query("spill_copy", (tenant, target.thread, source.thread))
+
+
+def _check_open(place: Place, line: int, branch: int, seq: int) -> Steps[None]:
+    """Raise `MissingKeyError` for a namespace that is encrypted: as they are, its rows open in their own thread only."""
+    for row in (yield from log.read_chain(place, line, branch, seq, seq)):
+        if encrypted_body(row.body) is not None:
+            unpack(row.body)
 
 
 def _is_there(source: Place, target: Place) -> StorageError:

@@ -68,7 +68,7 @@ class _Check:
             try:
                 yield from log.read_task(self._place, Waiting(*fields))
             except StorageError as error:
-                self._problem(None, f"pending writes cannot be read: {error}")
+                self._problem(None, str(error))
 
     def _branch(self, branch: int, keys: list[tuple[object, ...]]) -> Steps[None]:
         replay: Replay | None = None
