@@ -228,5 +228,5 @@ def test_pending_writes_that_cannot_be_read_are_named_with_their_thread(backend:
     run.commit(claim=True)
     run.session.saver.run(run.cursor.save_writes([write("waits")]))
 
-    with pytest.raises(MissingKeyError, match="pending writes of thread 't' cannot be read: .* key 'new'"):
+    with pytest.raises(MissingKeyError, match=r"pending writes of thread 't' cannot be read: .* key 'new'"):
         list(backend.saver(serde("old")).list({"configurable": {"thread_id": "t"}}))

@@ -86,7 +86,7 @@ def test_names_within_a_checkpoint_are_texts_that_can_be_stored(saver: Any) -> N
             ({}, {bad: 1}, {}),
             ({}, {}, {bad: 1}),
         ):
-            with pytest.raises(InvalidQueryError, match="lone surrogate|not text"):
+            with pytest.raises(InvalidQueryError, match=r"lone surrogate|not text"):
                 saver.put(on(checkpoint_ns=""), {**checkpoint, **given}, metadata, versions)
 
     assert saver.threads() == []

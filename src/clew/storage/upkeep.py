@@ -110,7 +110,7 @@ def copy_thread(source: Place, target: Place) -> Steps[None]:
 
 
 def _check_open(place: Place, line: int, branch: int, seq: int) -> Steps[None]:
-    """Raise `MissingKeyError` for a namespace that is encrypted: as they are, its rows open in their own thread only."""
+    """Raise `MissingKeyError` for a namespace that is encrypted: its rows, as they are, open in their thread only."""
     for row in (yield from log.read_chain(place, line, branch, seq, seq)):
         if encrypted_body(row.body) is not None:
             unpack(row.body)
