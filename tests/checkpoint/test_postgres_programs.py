@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import threading
 from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
@@ -156,3 +157,12 @@ def test_a_search_path_that_leads_to_no_schema_is_said(database: str) -> None:
         saver.setup()
     assert refused.value.hint is not None
     assert "schema=" in refused.value.hint
+
+
+def test_a_schema_that_is_no_name_is_refused_before_anything_is_opened(database: str) -> None:
+    before = threading.enumerate()
+
+    for schema in ("", "a b", 'a"b', "a.b", "x" * 64, "é"):
+        with pytest.raises(ValueError, match="not a name of letters") as refused:
+            PostgresSaver(database, schema=schema)
+        assert threading.enumerate() == before, refused  # which keeps alive what was made until then

@@ -25,7 +25,7 @@ from clew.storage.postgres import schema
 from clew.storage.postgres.direct import call_of, lookup_of
 from clew.storage.postgres.faults import Fault, fault_of, pause, typed
 from clew.storage.postgres.script import Flush, Pause, Script
-from clew.storage.postgres.texts import Texts
+from clew.storage.postgres.texts import Texts, check_schema
 from clew.storage.postgres.wire import Call
 from clew.storage.query import Query, Row, Steps
 from clew.storage.session import LogSession
@@ -61,6 +61,9 @@ class Settings:
     retry_for: float = 30.0
     lock_wait: float = 10.0
     answer_timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        check_schema(self.schema)  # before there are connections, which somebody would have to close
 
     def of_connection(self) -> dict[str, str]:
         """What is set for every transaction of the saver: a client that has stalled keeps no lock for ever, either."""

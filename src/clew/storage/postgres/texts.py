@@ -13,12 +13,16 @@ _TABLE = re.compile(r"\bclew_(head|step|fork|pending|spill|thread|migration)\b(?
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
 
 
+def check_schema(schema: str | None) -> None:
+    """Raise `ValueError` unless `schema` is a name that may stand in a statement, or None."""
+    if schema is not None and not _NAME.fullmatch(schema):
+        raise ValueError(f"schema is {schema!r}, not a name of letters, digits and _ of at most 63 characters")
+
+
 class Texts:
     """Statements whose tables are those of `schema`; None: wherever the connection's search_path finds them."""
 
     def __init__(self, schema: str | None) -> None:
-        if schema is not None and not _NAME.fullmatch(schema):
-            raise ValueError(f"schema is {schema!r}, not a name of letters, digits and _ of at most 63 characters")
         self.schema = schema
         self._queries = {name: self.text(sql) for name, sql in named_queries("postgres").items()}
         self._direct: dict[str, str] = {}
