@@ -10,6 +10,7 @@ import pytest
 
 from clew.errors import MissingKeyError
 from clew.serde.compress import encrypted_body, key_id
+from clew.threads import Threads
 from tests.encryption import story
 from tests.encryption.backends import Backend, bodies, serde, spills_of
 from tests.storage.kit import Run, history, load, write
@@ -34,6 +35,25 @@ def test_old_keys_decrypt_and_the_current_one_encrypts(backend: Backend) -> None
     assert story.finish(backend.saver(serde("old", "new")), "t")["log"][-1] == "SECRET-answer"
     with pytest.raises(MissingKeyError, match="key 'old'"):
         history(backend.saver(serde("new")), "t")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_saver_that_is_bound_to_no_tenant_reencrypts_for_all(backend: Backend, is_async: bool) -> None:
+    written, tenants = backend.saver(serde("old")), ("", "acme", "globex")
+    for tenant in tenants:
+        run = Run(written.with_tenant(tenant), "t")
+        run.state["n"] = tenant
+        run.commit(claim=True)
+    Threads(written.with_tenant("without a checkpoint")).create("listed", user_id="u", metadata={"a": 1})
+    both = backend.saver(serde("old", "new"))
+
+    assert both.with_tenant("acme").reencrypt() == 1
+    changed = asyncio.run(both.areencrypt()) if is_async else both.reencrypt()
+
+    assert (changed, both.reencrypt()) == (3, 0)
+    new = backend.saver(serde("new"))
+    assert [load(new.with_tenant(tenant), "t").values["n"] for tenant in tenants] == list(tenants)
+    assert Threads(new.with_tenant("without a checkpoint")).get("listed", user_id="u").metadata == {"a": 1}
 
 
 @pytest.mark.parametrize("is_async", [False, True])

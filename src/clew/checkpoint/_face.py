@@ -27,6 +27,7 @@ from clew.protocols import HistoryQuery
 from clew.retention import Retention, RetentionReport
 from clew.serde import Codec
 from clew.storage import direct, upkeep, verify
+from clew.storage import retention as rules
 from clew.storage.history import read_history
 from clew.storage.loaded import Loaded
 from clew.storage.log import Place
@@ -254,6 +255,7 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
 
     def reencrypt(self, thread_ids: Sequence[str] | None = None) -> int:
         """Rewrite what is not encrypted with the current key, on the given threads or on all; gives how many rows.
+        With `thread_ids` None, a saver that is bound to no tenant covers the threads of all.
 
         Runs on the threads go on meanwhile. It works in small transactions; if it was interrupted, call it again. Once
         it gives 0, and no process writes with an older key any more, older keys are needed no longer.
@@ -455,7 +457,15 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
 
     def _reencryption(self, thread_ids: Sequence[str] | None) -> Work[int]:
         names = None if thread_ids is None else [check_thread_id(thread_id) for thread_id in thread_ids]
-        return reencryption(self.place, self._op, names)
+        changed = yield from reencryption(self.place, self._op, names)
+        tenant: str | None = self.tenant
+        while names is None and not self.tenant:  # a saver that is bound to no tenant covers all
+            tenant = yield self._op("", lambda after=tenant: rules.next_tenant(after))
+            if tenant is None:
+                break
+            saver = self.with_tenant(tenant)
+            changed += yield from reencryption(saver.place, saver._op, None)
+        return changed
 
     def _names(self, thread_id: str | None) -> Sequence[str]:
         if thread_id is not None:

@@ -21,13 +21,15 @@ class MemoryRetention:
     _forks: dict[int, dict[int, tuple[int, int]]]
     _pending: dict[int, dict[tuple[int, int], dict[bytes, tuple[int, bytes]]]]
     _spill: dict[tuple[str, str], dict[bytes, bytes]]
+    _known_threads: dict[tuple[str, str], list[Any]]
     _delete: Callable[[MutableMapping[Any, Any], Any], int]
 
     def _do_now(self) -> list[Row]:
         return [(time.time_ns() // 1000,)]
 
     def _do_tenant_next(self, after: str) -> list[Row]:
-        return [(min((place[0] for place in self._places if place[0] > after), default=None),)]
+        tenants = {place[0] for place in self._places} | {tenant for tenant, _ in self._known_threads}
+        return [(min((tenant for tenant in tenants if tenant > after), default=None),)]
 
     def _do_thread_count(self, tenant: str) -> list[Row]:
         return [(len(self._threads(tenant)),)]

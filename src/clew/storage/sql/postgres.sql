@@ -269,7 +269,10 @@ select hash, length(body) from clew_spill where tenant = $1 and thread = $2
 select (extract(epoch from clock_timestamp()) * 1000000)::bigint
 
 -- name: tenant_next
-select min(tenant) from clew_head where tenant > $1
+select min(tenant)
+  from (select min(tenant) as tenant from clew_head where tenant > $1
+        union all
+        select min(tenant) from clew_thread where tenant > $1) as found
 
 -- name: thread_count
 select count(distinct thread) from clew_head where tenant = $1

@@ -243,7 +243,10 @@ select head.thread, sum(head.ns = ''), count(*), count(distinct head.line), min(
 select cast((julianday('now') - 2440587.5) * 86400000000 as integer)
 
 -- name: tenant_next
-select min(tenant) from clew_head where tenant > ?
+select min(tenant)
+  from (select min(tenant) as tenant from clew_head where tenant > ?1
+        union all
+        select min(tenant) from clew_thread where tenant > ?1)
 
 -- name: thread_count
 select count(distinct thread) from clew_head where tenant = ?
