@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from clew.checkpoint._retention import MakeOp, Work
 from clew.errors import EncryptionError
 from clew.storage import direct
+from clew.storage.assistants import rekey_assistants
 from clew.storage.reseal import Rekeying
 from clew.storage.threads import rekey_row, rows_to_rekey
 from clew.storage.upkeep import sweep_spills
@@ -38,4 +39,6 @@ def reencryption(root: Callable[[str], Place], op: MakeOp, thread_ids: Sequence[
     for name in (yield op("", lambda: rows_to_rekey(root("")))):
         if thread_ids is None or name in thread_ids:
             changed += yield op(name, partial(rekey_row, root(name)), kind="reencrypt")
+    if thread_ids is None:
+        changed += yield op("", lambda: rekey_assistants(root("")), kind="reencrypt")
     return changed

@@ -11,6 +11,7 @@ from typing import Any
 
 from clew import _failpoints
 from clew.storage.log import NewStep
+from clew.storage.memory_assistants import MemoryAssistants
 from clew.storage.memory_retention import MemoryRetention
 from clew.storage.memory_threads import MemoryThreads
 from clew.storage.query import Row, Steps, T, drive
@@ -19,7 +20,7 @@ _MISSING: Any = object()
 _Steps = dict[tuple[int, int], Row]
 
 
-class MemoryTables(MemoryRetention, MemoryThreads):
+class MemoryTables(MemoryAssistants, MemoryRetention, MemoryThreads):
     """The tables and the queries on them. `tenant` leads every key, as everywhere."""
 
     def __init__(self) -> None:
@@ -34,6 +35,8 @@ class MemoryTables(MemoryRetention, MemoryThreads):
         self._pending: dict[int, dict[tuple[int, int], dict[bytes, tuple[int, bytes]]]] = {}
         self._spill: dict[tuple[str, str], dict[bytes, bytes]] = {}
         self._known_threads: dict[tuple[str, str], list[Any]] = {}
+        self._assistants: dict[tuple[str, str, str], Row] = {}
+        self._versions: dict[tuple[str, str, str, int], Row] = {}
         self._answers: dict[str, Callable[..., list[Row]]] = {
             name.removeprefix("_do_"): getattr(self, name) for name in dir(self) if name.startswith("_do_")
         }

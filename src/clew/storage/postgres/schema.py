@@ -16,7 +16,16 @@ from clew.storage.postgres.script import Flush, Script
 from clew.storage.postgres.texts import Texts
 from clew.storage.postgres.wire import Call
 
-TABLES = ("clew_head", "clew_step", "clew_fork", "clew_pending", "clew_spill", "clew_thread")
+TABLES = (
+    "clew_head",
+    "clew_step",
+    "clew_fork",
+    "clew_pending",
+    "clew_spill",
+    "clew_thread",
+    "clew_assistant",
+    "clew_assistant_version",
+)
 _LOCK = 0x636C6577  # "clew"
 _WAIT = "60s"  # for other clients that set the same schema up
 # Also where commits are fast: a server that crashes must not take the tables away from under who uses them.
