@@ -132,7 +132,7 @@ def _add_version(root: Place, user_id: str, id: str, version: int, said: Said, n
 
 def _read(root: Place, user_id: str, fields: Row) -> AssistantRow:
     *rest, body = fields
-    return AssistantRow(*rest, _open(root, user_id, fields[0], fields[1], body))
+    return AssistantRow._make((*rest, _open(root, user_id, fields[0], fields[1], body)))
 
 
 def _kept(root: Place, user_id: str, id: str, version: int, said: Said) -> bytes:

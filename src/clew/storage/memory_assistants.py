@@ -63,9 +63,7 @@ class MemoryAssistants:
     def _do_assistant_body_list(self, tenant: str) -> list[Row]:
         return [(*key[1:], row[1]) for key, row in self._versions.items() if key[0] == tenant]
 
-    def _do_assistant_body_set(
-        self, tenant: str, user_id: str, assistant: str, version: int, body: bytes
-    ) -> list[Row]:
+    def _do_assistant_body_set(self, tenant: str, user_id: str, assistant: str, version: int, body: bytes) -> list[Row]:
         key = (tenant, user_id, assistant, version)
         if key not in self._versions:
             return [(0,)]

@@ -11,6 +11,7 @@ from clew.storage.query import Row
 # Of a row: thread, user_id, status, archived, created_at, updated_at, active_at, last_message_at, archived_at,
 # ttl_minutes, ttl_strategy, title, metadata, body; then the title as it is looked for.
 _KEY = 14
+_SORTED = {"thread_id": 0, "status": 2, "created_at": 4, "updated_at": 5, "state_updated_at": 6}
 
 
 class MemoryThreads:
@@ -83,6 +84,35 @@ class MemoryThreads:
             and _holds(json.loads(row[12] or "{}"), wanted)
         ]
         return sorted(found, key=lambda row: (row[6], row[0]), reverse=True)[:limit]
+
+    def _do_thread_search(self, *params: Any) -> list[Row]:
+        *wanted, sort_by, descending, limit, offset = params
+        found = sorted(self._sought(*wanted), key=lambda row: (row[6], row[0]), reverse=True)
+        column = _SORTED.get(sort_by)
+        if column is not None:
+            found.sort(key=lambda row: row[column], reverse=bool(descending))
+        return found[offset : offset + limit]
+
+    def _do_thread_sought(self, *wanted: Any) -> list[Row]:
+        return [(len(self._sought(*wanted)),)]
+
+    def _sought(
+        self, tenant: str, user_id: str | None, archived: int | None, status: str | None, text: str | None,
+        metadata: str | None, ids: str | None,
+    ) -> list[Row]:  # fmt: skip
+        wanted: dict[str, Any] = json.loads(metadata or "{}")
+        named: list[str] | None = None if ids is None else json.loads(ids)
+        return [
+            tuple(row[:_KEY])
+            for (owner, _), row in self._known_threads.items()
+            if owner == tenant
+            and user_id in (None, row[1])
+            and archived in (None, row[3])
+            and status in (None, row[2])
+            and (text is None or (row[_KEY] is not None and text in row[_KEY]))
+            and _holds(json.loads(row[12] or "{}"), wanted)
+            and (named is None or row[0] in named)
+        ]
 
 
 def _holds(held: dict[str, Any], wanted: dict[str, Any]) -> bool:

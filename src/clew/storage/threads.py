@@ -6,7 +6,7 @@ Invariant: a thread of another owner does not exist for a caller who names one; 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import ormsgpack
@@ -54,6 +54,24 @@ class Wanted(NamedTuple):
     metadata: Mapping[str, Any] | None = None
     before: tuple[int, str] | None = None
     limit: int = 20
+
+
+class Sought(NamedTuple):
+    """Which threads a search asks for; as `Wanted`, but `archived` None is both, and `ids` are those to choose from.
+
+    `sort_by` is thread_id, status, created_at, updated_at or state_updated_at; None: recently active first.
+    """
+
+    user_id: str | None
+    archived: bool | None = False
+    status: str | None = None
+    text: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    ids: Sequence[str] | None = None
+    sort_by: str | None = None
+    is_descending: bool = True
+    limit: int = 20
+    offset: int = 0
 
 
 def add_thread(place: Place, row: ThreadRow, *, if_exists: str) -> Steps[ThreadRow]:
@@ -187,6 +205,41 @@ def list_threads(root: Place, wanted: Wanted) -> Steps[list[ThreadRow]]:
     return found[: wanted.limit]
 
 
+def search_threads(root: Place, sought: Sought) -> Steps[list[ThreadRow]]:
+    """The threads that a search asks for."""
+    user_id, archived, status, text, metadata, ids, sort_by, is_descending, limit, offset = sought
+    if sort_by is None and ids is None and archived is not None:  # there is an index in that order
+        wanted = Wanted(user_id, archived, status, text, metadata, limit=limit + offset)
+        return (yield from list_threads(root, wanted))[offset:]
+    asked = _asked(root, sought)
+    order = (sort_by or "state_updated_at", int(is_descending or sort_by is None))
+    if not _is_checked(root, sought):
+        rows = yield Query("thread_search", (*asked, *order, limit, offset))
+        return [_read(root.of(fields[0]), fields) for fields in rows]
+    found: list[ThreadRow] = []
+    begin = 0
+    while len(found) < limit + offset:
+        rows = yield Query("thread_search", (*asked, *order, PAGE, begin))
+        found += _fitting(root, rows, sought)
+        if len(rows) < PAGE:
+            break
+        begin += PAGE
+    return found[offset : offset + limit]
+
+
+def count_sought(root: Place, sought: Sought) -> Steps[int]:
+    """How many threads a search would find."""
+    if not _is_checked(root, sought):
+        return (yield Query("thread_sought", _asked(root, sought)))[0][0]
+    count = begin = 0
+    while True:
+        rows = yield Query("thread_search", (*_asked(root, sought), "thread_id", 0, PAGE, begin))
+        count += len(list(_fitting(root, rows, sought)))
+        if len(rows) < PAGE:
+            return count
+        begin += PAGE
+
+
 def archived_threads(root: Place, before: int) -> Steps[list[str]]:
     """The threads that were archived before a time, in microseconds since 1970."""
     found: list[str] = []
@@ -250,7 +303,33 @@ def contains(held: Any, wanted: Any) -> bool:
     return held == wanted
 
 
-def _matches(row: ThreadRow, wanted: Wanted) -> bool:
+def _asked(root: Place, sought: Sought) -> tuple[Any, ...]:
+    """What of a search can be asked of the database."""
+    is_sealed = root.vault.keys is not None
+    return (
+        root.tenant,
+        sought.user_id,
+        None if sought.archived is None else int(sought.archived),
+        sought.status,
+        None if is_sealed or not sought.text else sought.text.casefold(),
+        None if is_sealed or not sought.metadata else _askable(sought.metadata),
+        None if sought.ids is None else json.dumps(list(sought.ids)),
+    )
+
+
+def _is_checked(root: Place, sought: Sought) -> bool:
+    """Whether the database cannot decide alone what a search finds."""
+    return bool(sought.metadata) or (root.vault.keys is not None and bool(sought.text))
+
+
+def _fitting(root: Place, rows: Sequence[Row], sought: Sought) -> Iterator[ThreadRow]:
+    for fields in rows:
+        row = _read(root.of(fields[0]), fields)
+        if _matches(row, sought):
+            yield row
+
+
+def _matches(row: ThreadRow, wanted: Wanted | Sought) -> bool:
     if wanted.text and wanted.text.casefold() not in (row.title or "").casefold():
         return False
     return contains(row.metadata, wanted.metadata or {})

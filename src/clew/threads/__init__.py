@@ -4,6 +4,6 @@ The table is in the saver's database and shares its key with the checkpoints: a 
 graph's config.
 """
 
-from clew.threads._threads import EVERYONE, Page, Thread, Threads
+from clew.threads._threads import EVERYONE, Page, Status, Thread, Threads
 
-__all__ = ("EVERYONE", "Page", "Thread", "Threads")
+__all__ = ("EVERYONE", "Page", "Status", "Thread", "Threads")

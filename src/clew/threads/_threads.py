@@ -16,7 +16,7 @@ from clew.storage import threads as rules
 from clew.storage.operation import LogOp
 from clew.storage.query import Steps
 from clew.storage.session import LogSession
-from clew.storage.threads import TITLE_MAX, ThreadRow, Wanted
+from clew.storage.threads import TITLE_MAX, Sought, ThreadRow, Wanted
 from clew.threads._titles import first_words
 
 T = TypeVar("T")
@@ -24,6 +24,7 @@ T = TypeVar("T")
 Status = Literal["idle", "busy", "interrupted", "error"]
 Titler = Callable[[Any], str | None]
 LIMIT = 1000
+SORTS = ("thread_id", "status", "created_at", "updated_at", "state_updated_at")
 USER_MAX = 255
 
 
@@ -130,6 +131,16 @@ class Threads:
         be contained in a thread's; `after` is `Page.next` of the page before. At most 1,000 at a time."""
         return self.storage.run(self._list(user_id, archived, status, metadata, text, limit, after))
 
+    def search(self, *, user_id: str | _Everyone | None = None, **wanted: Any) -> tuple[Thread, ...]:
+        """Threads by number: from the `offset`th on, `limit` (20) at most. Filters are `archived` (None: both),
+        `status`, `metadata`, `text` and `ids`; `sort_by` is "thread_id", "status", "created_at", "updated_at" or
+        "state_updated_at", `is_descending` (True). Of long lists, `list` gives the later pages sooner."""
+        return self.storage.run(self._search(user_id, wanted))
+
+    def count(self, *, user_id: str | _Everyone | None = None, **wanted: Any) -> int:
+        """How many threads there are; filters as in `search`."""
+        return self.storage.run(self._count(user_id, wanted))
+
     def rename(self, thread_id: str, title: str | None, *, user_id: str | _Everyone | None = None) -> Thread:
         """Set a thread's title; None has the next message title it."""
         return self.storage.run(self._change(thread_id, user_id, {"title": _title(title)}))
@@ -139,13 +150,17 @@ class Threads:
         thread_id: str,
         *,
         user_id: str | _Everyone | None = None,
+        title: str | None = None,
+        archived: bool | None = None,
         metadata: Mapping[str, Any] | None = None,
         status: Status | None = None,
         ttl_minutes: int | None = None,
         ttl_strategy: Literal["delete", "keep_latest"] | None = None,
     ) -> Thread:
         """Merge `metadata` into a thread's, and set what else is given."""
-        return self.storage.run(self._change(thread_id, user_id, _given(metadata, status, ttl_minutes, ttl_strategy)))
+        return self.storage.run(
+            self._change(thread_id, user_id, _given(title, archived, metadata, status, ttl_minutes, ttl_strategy))
+        )
 
     def archive(self, thread_id: str, *, user_id: str | _Everyone | None = None) -> Thread:
         """Take a thread out of lists; its checkpoints stay."""
@@ -203,6 +218,14 @@ class Threads:
         """As `list`."""
         return await self.storage.arun(self._list(user_id, archived, status, metadata, text, limit, after))
 
+    async def asearch(self, *, user_id: str | _Everyone | None = None, **wanted: Any) -> tuple[Thread, ...]:
+        """As `search`."""
+        return await self.storage.arun(self._search(user_id, wanted))
+
+    async def acount(self, *, user_id: str | _Everyone | None = None, **wanted: Any) -> int:
+        """As `count`."""
+        return await self.storage.arun(self._count(user_id, wanted))
+
     async def arename(self, thread_id: str, title: str | None, *, user_id: str | _Everyone | None = None) -> Thread:
         """As `rename`."""
         return await self.storage.arun(self._change(thread_id, user_id, {"title": _title(title)}))
@@ -212,6 +235,8 @@ class Threads:
         thread_id: str,
         *,
         user_id: str | _Everyone | None = None,
+        title: str | None = None,
+        archived: bool | None = None,
         metadata: Mapping[str, Any] | None = None,
         status: Status | None = None,
         ttl_minutes: int | None = None,
@@ -219,7 +244,7 @@ class Threads:
     ) -> Thread:
         """As `update`."""
         return await self.storage.arun(
-            self._change(thread_id, user_id, _given(metadata, status, ttl_minutes, ttl_strategy))
+            self._change(thread_id, user_id, _given(title, archived, metadata, status, ttl_minutes, ttl_strategy))
         )
 
     async def aarchive(self, thread_id: str, *, user_id: str | _Everyone | None = None) -> Thread:
@@ -294,6 +319,15 @@ class Threads:
 
         return self._op("", lambda: rules.list_threads(self.storage.place(""), wanted), "read", finish)
 
+    def _search(self, user_id: str | _Everyone | None, wanted: Mapping[str, Any]) -> LogOp[tuple[Thread, ...]]:
+        sought = _sought(self._whose(user_id), wanted)
+        place = self.storage.place("")
+        return self._op("", lambda: rules.search_threads(place, sought), "read", lambda rows: tuple(map(_thread, rows)))
+
+    def _count(self, user_id: str | _Everyone | None, wanted: Mapping[str, Any]) -> LogOp[int]:
+        sought = _sought(self._whose(user_id), wanted)
+        return self._op("", lambda: rules.count_sought(self.storage.place(""), sought), "read", int)
+
     def _change(self, thread_id: str, user_id: str | _Everyone | None, changes: Mapping[str, Any]) -> LogOp[Thread]:
         id, owner, now = check_thread_id(thread_id), self._whose(user_id), _now()
         place = self.storage.place(id)
@@ -341,8 +375,27 @@ def _thread(row: ThreadRow) -> Thread:
     )  # fmt: skip
 
 
-def _given(metadata: Mapping[str, Any] | None, status: Any, ttl_minutes: Any, ttl_strategy: Any) -> dict[str, Any]:
+def _sought(owner: str | None, wanted: Mapping[str, Any]) -> Sought:
+    """What a search asks for, checked."""
+    sought = Sought(owner, **wanted)
+    for name, number, least in (("limit", sought.limit, 1), ("offset", sought.offset, 0)):
+        if isinstance(number, bool) or not isinstance(number, int) or not least <= number < 2**31:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidQueryError(f"{name} is {number!r}, not a whole number from {least}")
+    if sought.sort_by is not None and sought.sort_by not in SORTS:
+        raise InvalidQueryError(f"sort_by is {sought.sort_by!r}, not one of {', '.join(SORTS)}")
+    metadata = None if sought.metadata is None else _metadata(sought.metadata)
+    ids = None if sought.ids is None else [check_thread_id(id) for id in sought.ids]
+    return sought._replace(metadata=metadata, ids=ids)
+
+
+def _given(
+    title: Any, archived: Any, metadata: Mapping[str, Any] | None, status: Any, ttl_minutes: Any, ttl_strategy: Any
+) -> dict[str, Any]:
     changes: dict[str, Any] = {}
+    if title is not None:
+        changes["title"] = _title(title)
+    if archived is not None:
+        changes["archived"] = int(bool(archived))
     if metadata is not None:
         changes["metadata"] = _metadata(metadata)
     if status is not None:

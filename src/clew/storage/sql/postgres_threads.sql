@@ -58,3 +58,31 @@ select thread, user_id, status, archived, created_at, updated_at, active_at, las
    and ($8::text is null or metadata @> $8::text::jsonb)
  order by active_at desc, thread desc
  limit $9
+
+-- name: thread_search
+select thread, user_id, status, archived, created_at, updated_at, active_at, last_message_at, archived_at, ttl_minutes, ttl_strategy, title, metadata::text, body
+  from clew_thread
+ where tenant = $1
+   and ($2::text is null or user_id = $2::text)
+   and ($3::integer is null or archived = $3::integer)
+   and ($4::text is null or status = $4::text)
+   and ($5::text is null or position($5::text in title_key) > 0)
+   and ($6::text is null or metadata @> $6::text::jsonb)
+   and ($7::text is null or thread in (select jsonb_array_elements_text($7::text::jsonb)))
+ order by case when $9::integer = 0 then case $8::text when 'created_at' then created_at when 'updated_at' then updated_at when 'state_updated_at' then active_at end end asc,
+          case when $9::integer = 1 then case $8::text when 'created_at' then created_at when 'updated_at' then updated_at when 'state_updated_at' then active_at end end desc,
+          case when $9::integer = 0 then case $8::text when 'status' then status collate "C" when 'thread_id' then thread end end asc,
+          case when $9::integer = 1 then case $8::text when 'status' then status collate "C" when 'thread_id' then thread end end desc,
+          active_at desc, thread desc
+ limit $10::bigint offset $11::bigint
+
+-- name: thread_sought
+select count(*)
+  from clew_thread
+ where tenant = $1
+   and ($2::text is null or user_id = $2::text)
+   and ($3::integer is null or archived = $3::integer)
+   and ($4::text is null or status = $4::text)
+   and ($5::text is null or position($5::text in title_key) > 0)
+   and ($6::text is null or metadata @> $6::text::jsonb)
+   and ($7::text is null or thread in (select jsonb_array_elements_text($7::text::jsonb)))

@@ -60,3 +60,37 @@ select thread, user_id, status, archived, created_at, updated_at, active_at, las
                             where held.key = wanted.key and held.type = wanted.type and held.value is wanted.value)))
  order by active_at desc, thread desc
  limit ?9
+
+-- name: thread_search
+select thread, user_id, status, archived, created_at, updated_at, active_at, last_message_at, archived_at, ttl_minutes, ttl_strategy, title, metadata, body
+  from clew_thread
+ where tenant = ?1
+   and (?2 is null or user_id = ?2)
+   and (?3 is null or archived = ?3)
+   and (?4 is null or status = ?4)
+   and (?5 is null or instr(title_key, ?5) > 0)
+   and (?6 is null or not exists (
+        select 1 from json_each(?6) as wanted
+         where not exists (select 1 from json_each(clew_thread.metadata) as held
+                            where held.key = wanted.key and held.type = wanted.type and held.value is wanted.value)))
+   and (?7 is null or thread in (select value from json_each(?7)))
+ order by case when ?9 = 0 then case ?8 when 'created_at' then created_at when 'updated_at' then updated_at when 'state_updated_at' then active_at end end asc,
+          case when ?9 = 1 then case ?8 when 'created_at' then created_at when 'updated_at' then updated_at when 'state_updated_at' then active_at end end desc,
+          case when ?9 = 0 then case ?8 when 'status' then status when 'thread_id' then thread end end asc,
+          case when ?9 = 1 then case ?8 when 'status' then status when 'thread_id' then thread end end desc,
+          active_at desc, thread desc
+ limit ?10 offset ?11
+
+-- name: thread_sought
+select count(*)
+  from clew_thread
+ where tenant = ?1
+   and (?2 is null or user_id = ?2)
+   and (?3 is null or archived = ?3)
+   and (?4 is null or status = ?4)
+   and (?5 is null or instr(title_key, ?5) > 0)
+   and (?6 is null or not exists (
+        select 1 from json_each(?6) as wanted
+         where not exists (select 1 from json_each(clew_thread.metadata) as held
+                            where held.key = wanted.key and held.type = wanted.type and held.value is wanted.value)))
+   and (?7 is null or thread in (select value from json_each(?7)))

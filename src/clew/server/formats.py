@@ -1,0 +1,213 @@
+"""clew's objects as the JSON that clients read; the one place that knows it.
+
+Messages and other models are their fields, as on the field's platform: a message is
+`{"type": "human", "content": ..., "id": ...}`. What JSON has no word for is its text.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+from starlette.responses import Response
+
+from clew.errors import SerializationError
+from clew.server.assistants import Assistant, Version
+from clew.store.base import Item, SearchItem
+from clew.threads import Thread
+from clew.types import StateSnapshot
+
+Json = dict[str, Any]
+_JSON: Any = {"by_alias": False, "bytes_mode": "base64", "inf_nan_mode": "null", "timedelta_mode": "float"}
+
+
+def encoded(value: Any) -> bytes:
+    """JSON of anything: numbers that are none become null, bytes base64, exceptions their name and message."""
+    try:
+        return to_json(value, fallback=_other, **_JSON)
+    except PydanticSerializationError:
+        pass  # a text that UTF-8 cannot hold, for one: slower, and escaped
+    try:
+        return json.dumps(_plain(value), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SerializationError(f"a value cannot be said in JSON: {error}") from error
+
+
+def plain(value: Any) -> Any:
+    """The same as Python's own lists, dicts, numbers and texts."""
+    return json.loads(encoded(value))
+
+
+def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer in JSON."""
+    return Response(encoded(value), status, dict(headers or {}), "application/json")
+
+
+def nothing(status: int = 204) -> Response:
+    """An answer without a body."""
+    return Response(status_code=status)
+
+
+def thread_json(thread: Thread, *, with_ttl: bool = False) -> Json:
+    """A thread; `values`, `interrupts` and `error` are those of a thread that has no state."""
+    said: Json = {
+        "thread_id": thread.id,
+        "created_at": _time(thread.created_at),
+        "updated_at": _time(thread.updated_at),
+        "state_updated_at": _time(thread.last_message_at or thread.created_at),
+        "metadata": thread.metadata,
+        "config": {},
+        "status": thread.status,
+        "values": None,
+        "interrupts": {},
+        "error": None,
+        "user_id": thread.user_id or None,
+        "title": thread.title,
+        "last_message_at": _time(thread.last_message_at),
+        "archived": thread.archived,
+    }
+    if with_ttl and thread.ttl_minutes is not None:
+        active_at = thread.last_message_at or thread.created_at
+        said["ttl"] = {
+            "strategy": thread.ttl_strategy or "delete",
+            "ttl_minutes": thread.ttl_minutes,
+            "expires_at": _time(active_at + timedelta(minutes=thread.ttl_minutes)),
+        }
+    return said
+
+
+def with_state(thread: Json, snapshot: StateSnapshot) -> Json:
+    """A thread with what its newest checkpoint holds."""
+    if checkpoint_json(snapshot.config)["checkpoint_id"] is None:
+        return thread
+    failed = next((task.error for task in snapshot.tasks if task.error is not None), None)
+    asked = {task.id: list(task.interrupts) for task in snapshot.tasks if task.interrupts}
+    return {**thread, "values": snapshot.values, "interrupts": asked, "error": _other(failed) if failed else None}
+
+
+def state_json(snapshot: StateSnapshot) -> Json:
+    """The state of a thread at a checkpoint."""
+    checkpoint, parent = checkpoint_json(snapshot.config), checkpoint_json(snapshot.parent_config)
+    return {
+        "values": snapshot.values,
+        "next": list(snapshot.next),
+        "tasks": [_task(task) for task in snapshot.tasks],
+        "metadata": snapshot.metadata or {},
+        "created_at": snapshot.created_at,
+        "checkpoint": checkpoint,
+        "parent_checkpoint": parent if snapshot.parent_config else None,
+        "interrupts": list(snapshot.interrupts),
+        "checkpoint_id": checkpoint["checkpoint_id"],
+        "parent_checkpoint_id": parent["checkpoint_id"],
+    }
+
+
+def checkpoint_json(config: Mapping[str, Any] | None) -> Json:
+    """Which checkpoint a config names."""
+    given: Mapping[str, Any] = (config or {}).get("configurable") or {}
+    said: Json = {
+        "thread_id": given.get("thread_id"),
+        "checkpoint_ns": given.get("checkpoint_ns") or "",
+        "checkpoint_id": given.get("checkpoint_id"),
+    }
+    if given.get("checkpoint_map"):
+        said["checkpoint_map"] = given["checkpoint_map"]
+    return said
+
+
+def assistant_json(assistant: Assistant) -> Json:
+    """An assistant with the version in use."""
+    return {**version_json(assistant.current), "updated_at": _time(assistant.updated_at)} | {
+        "created_at": _time(assistant.created_at)
+    }
+
+
+def version_json(version: Version) -> Json:
+    """One version of an assistant."""
+    said = version.said
+    return {
+        "assistant_id": version.assistant_id,
+        "graph_id": said.graph_id,
+        "config": said.config,
+        "context": said.context,
+        "metadata": said.metadata,
+        "name": said.name,
+        "description": said.description,
+        "version": version.version,
+        "created_at": _time(version.created_at),
+    }
+
+
+def item_json(item: Item) -> Json:
+    """An item of the store; one that was searched for has its score."""
+    return {**item.dict(), "score": item.score} if isinstance(item, SearchItem) else item.dict()
+
+
+def selected(said: Json, names: Sequence[str] | None) -> Json:
+    """The fields that were asked for; `values.<key>` is one key of the values."""
+    if not names:
+        return said
+    chosen = {name: said[name] for name in said if name in names}
+    values = said.get("values")
+    keys = [name.removeprefix("values.") for name in names if name.startswith("values.")]
+    if keys and "values" not in chosen and isinstance(values, Mapping):
+        held = cast("Mapping[str, Any]", values)
+        chosen["values"] = {key: held[key] for key in keys if key in held}
+    return chosen
+
+
+def _task(task: Any) -> Json:
+    state = task.state
+    is_config = isinstance(state, dict)
+    return {
+        "id": task.id,
+        "name": task.name,
+        "path": task.path,
+        "error": None if task.error is None else repr(task.error),
+        "interrupts": list(task.interrupts),
+        "checkpoint": checkpoint_json(cast("Json", state)) if is_config else None,
+        "state": None if state is None or is_config else state_json(state),
+        "result": task.result,
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(UTC).isoformat()
+
+
+def _other(value: Any) -> Any:
+    """What JSON has no word for."""
+    if isinstance(value, BaseException):
+        return {"error": type(value).__name__, "message": str(value)}
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[Any, Any]", value))
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    """As `encoded`, for values with texts that UTF-8 cannot hold."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case bytes():
+            return base64.b64encode(value).decode()
+        case Mapping():
+            return {_key(key): _plain(held) for key, held in cast("Mapping[Any, Any]", value).items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(held) for held in cast("Sequence[Any]", value)]
+        case _ if hasattr(value, "model_dump"):
+            return _plain(value.model_dump())
+        case _:
+            held = to_jsonable_python(value, by_alias=False, serialize_unknown=True)
+            return held if held is None or isinstance(held, str | int) else _plain(held)
+
+
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) else str(key)

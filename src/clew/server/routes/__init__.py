@@ -1,0 +1,1 @@
+"""The routes, one room for each kind of thing they name."""

@@ -1,0 +1,38 @@
+"""Whether the service is there, and what it can do."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from clew.server.caller import Service
+from clew.server.formats import reply
+from clew.threads import EVERYONE
+from clew.version import __version__
+
+SURFACE = "0.16.7"  # the version of the field's platform whose surface this is; user interfaces ask for it
+router = APIRouter(tags=["system"])
+
+
+@router.get("/ok")
+async def ok(request: Request, check_db: bool = False) -> Response:
+    """Whether the service answers and, with `check_db`, its database."""
+    if check_db:
+        service: Service = request.app.state.clew
+        await service.threads.of(EVERYONE).alist(limit=1)
+    return reply({"ok": True, "services": {}})
+
+
+@router.get("/info")
+async def info() -> Response:
+    """What the service can do; user interfaces ask first."""
+    flags = {"assistants": True, "crons": False, "langsmith": False, "langsmith_tracing_replicas": False}
+    return reply(
+        {
+            "version": SURFACE,
+            "langgraph_py_version": None,
+            "clew_version": __version__,
+            "flags": flags,
+            "host": {"kind": "self-hosted"},
+        }
+    )

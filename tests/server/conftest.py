@@ -1,0 +1,71 @@
+"""The services that these tests talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clew.checkpoint.memory import InMemorySaver
+from clew.checkpoint.sqlite import SqliteSaver
+from clew.store.memory import InMemoryStore
+from tests.both import own_saver
+from tests.server.kit import Api, InProcess, Remote, make_app
+
+__all__ = ["own_saver"]
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a service in a process of its own."""
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root), str(root / "src"), os.environ.get("PYTHONPATH", "")])
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.server.child", str(tmp_path_factory.mktemp("served") / "threads.db")],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+        text=True,
+    )
+    assert child.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(child.stdout.readline())}"
+    finally:
+        child.terminate()
+        child.wait(10)
+        child.stdout.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres", "process"])
+def api(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Api]:
+    """A service for an owner whom no other test knows."""
+    user = f"user.{next(_numbers)}"
+    if request.param == "process":
+        remote = Remote(request.getfixturevalue("served"), user)
+        yield remote
+        remote.close()
+        return
+    with asyncio.Runner() as runner:
+        if request.param == "postgres":
+            saver: Any = request.getfixturevalue("postgres_saver").with_tenant(f"service-{next(_numbers)}")
+            yield InProcess(make_app(saver, InMemoryStore()), runner, user)
+        elif request.param == "memory":
+            yield InProcess(make_app(InMemorySaver(), InMemoryStore()), runner, user)
+        else:
+            with SqliteSaver.from_conn_string(str(tmp_path / "threads.db"), synchronous="NORMAL") as saver:
+                yield InProcess(make_app(saver, InMemoryStore()), runner, user)
+
+
+@pytest.fixture
+def here() -> Iterator[InProcess]:
+    """A service in memory, for facts that have nothing to do with where things are kept."""
+    with asyncio.Runner() as runner:
+        yield InProcess(make_app(InMemorySaver(), InMemoryStore()), runner, "ada")

@@ -1,0 +1,92 @@
+"""What is another owner's does not exist: generated from the routes that there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from clew.checkpoint.memory import InMemorySaver
+from tests.server.kit import Api, make_app, said
+
+OPEN = {"/ok", "/info"}
+LISTS = {  # name nothing of anyone's: what they give is looked at below
+    "POST /assistants", "POST /assistants/search", "POST /assistants/count", "POST /threads", "POST /threads/search",
+    "POST /threads/count", "POST /threads/prune", "PUT /store/items", "GET /store/items", "DELETE /store/items",
+    "POST /store/items/search", "POST /store/namespaces",
+}  # fmt: skip
+BODIES: dict[str, Any] = {
+    "PATCH /assistants/{assistant_id}": {"name": "stolen"},
+    "POST /assistants/{assistant_id}/versions": {},
+    "POST /assistants/{assistant_id}/latest": {"version": 1},
+    "PATCH /threads/{thread_id}": {"metadata": {"stolen": True}},
+    "POST /threads/{thread_id}/state": {"values": {"mood": "stolen"}, "as_node": "reply"},
+    "POST /threads/{thread_id}/state/checkpoint": {"checkpoint": {}},
+    "POST /threads/{thread_id}/history": {},
+}
+
+
+def named_routes() -> list[str]:
+    """Every route that names something of an owner's."""
+    routes = [route for route in flattened(make_app(InMemorySaver(), None).routes) if route.path not in OPEN]
+    names = {f"{method} {route.path}" for route in routes for method in route.methods}
+    assert names >= LISTS
+    assert all("{" in name for name in names - LISTS)
+    return sorted(names - LISTS)
+
+
+def flattened(routes: Any) -> list[APIRoute]:
+    """The routes of an application, those of its routers too."""
+    found: list[APIRoute] = []
+    for route in routes:
+        if isinstance(route, APIRoute):
+            found.append(route)
+        else:
+            inner = getattr(route, "original_router", None) or getattr(route, "router", None)
+            found += flattened(getattr(inner, "routes", ()))
+    return found
+
+
+@pytest.mark.parametrize("route", named_routes())
+def test_what_is_anothers_is_not_there(api: Api, route: str) -> None:
+    thread = api.threads.create(graph_id="agent", supersteps=[said("private")])
+    assistant = api.assistants.create("agent", name="private")
+    state = api.threads.get_state(thread["thread_id"])
+    method, path = route.split()
+    parts = {
+        "thread_id": thread["thread_id"],
+        "assistant_id": assistant["assistant_id"],
+        "checkpoint_id": state["checkpoint_id"],
+        "namespace": "talk",
+    }
+    other = api.of(f"not {api.user}")
+
+    stolen = other.request(method, path.format(**parts), json=BODIES.get(route))
+    absent = dict.fromkeys(parts, "00000000-0000-4000-8000-000000000000")
+    missing = other.request(method, path.format(**absent), json=BODIES.get(route))
+
+    assert stolen.status_code == 404
+    assert missing.status_code == 404
+    for id in parts.values():
+        missing_text = missing.text.replace(absent["thread_id"], "ID")
+        assert stolen.text.replace(parts["thread_id"], "ID").replace(parts["assistant_id"], "ID") == missing_text, id
+    assert "private" not in stolen.text
+    assert api.threads.get(thread["thread_id"]) == thread
+    assert api.assistants.get(assistant["assistant_id"]) == assistant
+
+
+def test_lists_have_what_is_ones_own(api: Api) -> None:
+    thread = api.threads.create(metadata={"private": True})
+    assistant = api.assistants.create("agent", metadata={"private": True})
+    other = api.of(f"not {api.user}")
+
+    assert other.threads.search() == other.threads.search(ids=[thread["thread_id"]]) == []
+    assert other.threads.search(metadata={"private": True}, sort_by="created_at") == []
+    assert (other.threads.count(), other.threads.count(metadata={"private": True})) == (0, 0)
+    assert other.threads.prune([thread["thread_id"]]) == {"pruned_count": 0}
+    assert other.threads.prune([thread["thread_id"]], strategy="keep_latest") == {"pruned_count": 0}
+    assert other.assistants.search(metadata={"private": True}) == []
+    assert other.assistants.count(name=assistant["name"]) == 0
+    mine = other.assistants.create("made", assistant_id=assistant["assistant_id"])
+    assert (mine["graph_id"], api.assistants.get(assistant["assistant_id"])["graph_id"]) == ("made", "agent")
