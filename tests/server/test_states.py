@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import contextlib
+import sqlite3
+from pathlib import Path
 
 import pytest
 from langgraph_sdk.errors import APIStatusError, BadRequestError, NotFoundError
 
 from clew.checkpoint.memory import InMemorySaver
+from clew.checkpoint.sqlite import SqliteSaver
 from tests.both import on
 from tests.server.kit import Api, InProcess, agent, answered, make_app, said
 
@@ -124,17 +127,21 @@ def test_what_a_run_asked_is_shown() -> None:
     assert (thread["title"], thread["last_message_at"] is not None) == ("hello", True)
 
 
-def test_a_state_that_cannot_be_read_does_not_spoil_the_list(monkeypatch: Any) -> None:
-    saver = InMemorySaver()
+def test_a_state_that_cannot_be_read_does_not_spoil_the_list(tmp_path: Path) -> None:
+    path = str(tmp_path / "threads.db")
     with asyncio.Runner() as runner:
-        api = InProcess(make_app(saver, None), runner, "ada")
-        good, bad = (api.threads.create(graph_id="agent", supersteps=[said("hello")]) for _ in range(2))
-        line = saver._tables._places[("", bad["thread_id"], "")]
-        ((place, row),) = saver._tables._steps[line].items()
-        saver._tables._steps[line][place] = row._replace(body=row.body[:-1] + bytes([row.body[-1] ^ 1]))
-        saver.heads.drop("", bad["thread_id"])
-
-        shown = {each["thread_id"]: each for each in api.threads.search()}
+        with SqliteSaver.from_conn_string(path) as saver:
+            api = InProcess(make_app(saver, None), runner, "ada")
+            good, bad = (api.threads.create(graph_id="agent", supersteps=[said("hello")]) for _ in range(2))
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute(
+                "update clew_step set body = x'00' where line in (select line from clew_head where thread = ?)",
+                (bad["thread_id"],),
+            )
+            connection.commit()
+        with SqliteSaver.from_conn_string(path) as saver:
+            api = InProcess(make_app(saver, None), runner, "ada")
+            shown = {each["thread_id"]: each for each in api.threads.search()}
 
     assert shown[good["thread_id"]]["values"] == good["values"]
     assert shown[bad["thread_id"]]["values"] is None

@@ -312,3 +312,64 @@ def test_everything_contains_itself(value: Any) -> None:
 )  # fmt: skip
 def test_titles(given: Any, title: str | None) -> None:
     assert first_words(given) == title
+
+
+def test_threads_are_searched_by_number(drive: Drive, threads: Threads) -> None:
+    mine = threads.of("ada")
+    for number in range(5):
+        call(
+            drive, mine, "create", f"t{number}", title=f"Trip {number}", metadata={"even": number % 2 == 0, "n": number}
+        )
+    call(drive, threads.of("bob"), "create", "b")
+    call(drive, mine, "archive", "t4")
+    call(drive, mine, "update", "t3", title="Journey", status="error")
+
+    def found(**wanted: Any) -> str:
+        return "".join(thread.id[1:] for thread in call(drive, mine, "search", **wanted))
+
+    assert found() == "3210"
+    assert found(limit=2, offset=1) == "21"
+    assert found(archived=None, sort_by="created_at", is_descending=False) == "01234"
+    assert found(archived=True, sort_by="created_at") == "4"
+    assert found(sort_by="status", is_descending=False) == "3210"
+    assert found(sort_by="thread_id", limit=2) == "32"
+    assert found(sort_by="updated_at", limit=1) == "3"
+    assert found(sort_by="state_updated_at", is_descending=False, offset=2) == "23"
+    assert found(ids=["t1", "t4", "b"]) == "1"
+    assert found(ids=["t1", "t2"], metadata={"n": 2}) == "2"
+    assert found(metadata={"even": True}, sort_by="created_at", limit=1, offset=1) == "0"
+    assert found(text="TRIP", status="idle", sort_by="thread_id", is_descending=False) == "012"
+    counted = [
+        call(drive, mine, "count", **wanted)
+        for wanted in ({}, {"archived": None}, {"metadata": {"n": 3}}, {"status": "error"}, {"text": "journey"})
+    ]
+    assert counted == [4, 5, 1, 1, 1]
+    assert call(drive, threads.of(EVERYONE), "count", archived=None) == 6
+
+
+def test_a_sealed_table_is_searched_alike() -> None:
+    key = EncryptedSerializer.from_key(bytes(range(32)))
+    mine = Threads(InMemorySaver(serde=key)).of("ada")
+    for number in range(250):
+        mine.create(f"t{number:03}", title=f"Trip {number}", metadata={"even": number % 2 == 0})
+
+    wanted: dict[str, Any] = {"text": "trip 2", "metadata": {"even": True}}
+    assert mine.count(**wanted) == 1 + 5 + 25
+    assert [each.id for each in mine.search(**wanted, sort_by="thread_id", is_descending=False, limit=2, offset=1)] == [
+        "t020",
+        "t022",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"limit": 0}, "limit is 0"),
+        ({"offset": -1}, "offset is -1"),
+        ({"sort_by": "title"}, "sort_by is 'title', not one of thread_id"),
+        ({"metadata": {"x": float("nan")}}, "metadata is not JSON"),
+    ],
+)
+def test_a_search_that_makes_no_sense_is_refused(wanted: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidQueryError, match=message):
+        Threads(InMemorySaver()).of("ada").search(**wanted)
