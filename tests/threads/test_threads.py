@@ -192,6 +192,15 @@ def test_a_run_on_a_thread_that_nobody_listed_lists_nothing(drive: Drive, thread
     assert ids(call(drive, threads.of(EVERYONE), "list")) == []
 
 
+def test_message_with_characters_that_no_title_can_have_is_titled_without_them(own_saver: Any) -> None:
+    for titler in (first_words, lambda given: given["messages"][0]["content"]):
+        mine = Threads(own_saver, titler=titler).of("ada")
+        thread = mine.create().id
+        said = {"messages": [{"role": "user", "content": "a\ud800b\x00c"}]}
+        assert echo(own_saver).invoke(said, on(thread))["messages"][0] == said["messages"][0]
+        assert mine.get(thread).title == "a?b c"
+
+
 def test_a_titler_of_one_s_own(own_saver: Any) -> None:
     threads = Threads(own_saver, titler=lambda given: f"{len(given['messages'])} messages").of("ada")
     threads.create("t")
@@ -271,10 +280,12 @@ def test_rows_get_another_key_and_the_old_one_can_go(tmp_path: Any) -> None:
     "bad",
     [
         {"metadata": {"a": float("nan")}}, {"metadata": {"a": {1, 2}}}, {"metadata": {"a": "\x00"}},
-        {"metadata": {"\ud800": 1}}, {"title": "x" * 501}, {"title": "a\x00b"}, {"title": 7}, {"ttl_minutes": 0},
+        {"metadata": {"\ud800": 1}}, {"title": "x" * 501}, {"title": "a\x00b"}, {"title": 7}, {"title": "\ud800"},
+        {"ttl_minutes": 0},
         {"ttl_minutes": True}, {"ttl_strategy": "shred"}, {"user_id": ""}, {"user_id": 7}, {"user_id": "x" * 256},
+        {"user_id": "\ud800"}, {"user_id": "\x00"},
     ],
-    ids=str,
+    ids=ascii,
 )  # fmt: skip
 def test_what_cannot_be_stored_is_refused(bad: dict[str, Any]) -> None:
     threads = Threads(InMemorySaver())
@@ -284,8 +295,13 @@ def test_what_cannot_be_stored_is_refused(bad: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"limit": 0}, {"limit": 1001}, {"limit": "5"}, {"after": "yesterday"}, {"after": "1:"}], ids=str
-)
+    "bad",
+    [
+        {"limit": 0}, {"limit": 1001}, {"limit": "5"}, {"after": "yesterday"}, {"after": "1:"}, {"after": "1:\x00"},
+        {"after": "1:\ud800"}, {"text": "\x00"}, {"text": "\ud800"}, {"text": 7},
+    ],
+    ids=ascii,
+)  # fmt: skip
 def test_lists_that_make_no_sense_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(InvalidQueryError):
         Threads(InMemorySaver()).of("ada").list(**bad)

@@ -325,7 +325,8 @@ class LogCursor:
         if titler is None or self.ns or (step is not None and step.metadata.get("source") != "input"):
             return None
         title = None if step is None else titler(step.values.get(START))
-        return Touch(at, None if title is None else title[:TITLE_MAX])
+        # A message may hold what the column of titles cannot.
+        return Touch(at, title and title.replace("\x00", " ").encode("utf-8", "replace").decode()[:TITLE_MAX])
 
     def _pending_position(self) -> Position:
         if self.ns == "" and self.session.reserved is not None:

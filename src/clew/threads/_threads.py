@@ -307,6 +307,8 @@ class Threads:
     ) -> LogOp[Page]:
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LIMIT:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidQueryError(f"limit is {limit!r}, not a number from 1 to {LIMIT}")
+        if text is not None and (not isinstance(text, str) or _is_unkept(text)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidQueryError("text is not a text without NUL and lone surrogates, and no title has those")
         before = None if after is None else _position(after)
         wanted = Wanted(
             self._whose(user_id), bool(archived), status, text, None if metadata is None else _metadata(metadata),
@@ -414,16 +416,18 @@ def _user(user_id: str | _Everyone) -> str | _Everyone:
 
 
 def _user_id(user_id: Any) -> str:
-    if not isinstance(user_id, str) or not user_id or len(user_id) > USER_MAX or "\x00" in user_id:
-        raise InvalidQueryError(f"user_id is {user_id!r}, not a text of 1 to {USER_MAX} characters without NUL")
+    if not isinstance(user_id, str) or not user_id or len(user_id) > USER_MAX or _is_unkept(user_id):
+        raise InvalidQueryError(
+            f"user_id is {user_id!r}, not a text of 1 to {USER_MAX} characters without NUL and lone surrogates"
+        )
     return user_id
 
 
 def _title(title: Any) -> str | None:
     if title is None:
         return None
-    if not isinstance(title, str) or len(title) > TITLE_MAX or "\x00" in title:
-        raise InvalidQueryError(f"a title is a text of at most {TITLE_MAX} characters without NUL")
+    if not isinstance(title, str) or len(title) > TITLE_MAX or _is_unkept(title):
+        raise InvalidQueryError(f"a title is a text of at most {TITLE_MAX} characters without NUL and lone surrogates")
     return title
 
 
@@ -464,7 +468,7 @@ def _strategy(strategy: Any) -> str | None:
 
 def _position(after: str) -> tuple[int, str]:
     micros, _, thread = after.partition(":")
-    if not micros.isdecimal() or not thread or len(micros) > 18:
+    if not micros.isdecimal() or not thread or len(micros) > 18 or _is_unkept(thread):
         raise InvalidQueryError(f"after is {after!r}, not the `next` of a page")
     return int(micros), thread
 
