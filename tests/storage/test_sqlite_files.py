@@ -19,7 +19,7 @@ import pytest
 
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.checkpoint.sqlite.aio import AsyncSqliteSaver
-from clew.errors import CorruptRecordError, SchemaVersionError, StorageError
+from clew.errors import CorruptRecordError, SchemaVersionError, StorageError, StorageTimeoutError
 from clew.ids import id_text
 from clew.storage.memory import MemoryTables
 from clew.storage.migrate import migrations, named_queries
@@ -266,7 +266,7 @@ def test_a_lock_that_another_process_keeps_is_waited_for_and_then_named(tmp_path
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("begin immediate")
 
-    with pytest.raises(StorageError, match=r"was kept locked by another connection for 0.05 seconds") as caught:
+    with pytest.raises(StorageTimeoutError, match=r"was kept locked by another connection for 0.05 seconds") as caught:
         run.commit()
 
     assert "database is locked" not in str(caught.value)

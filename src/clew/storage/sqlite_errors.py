@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from clew.errors import CorruptRecordError, SchemaVersionError, StorageError
+from clew.errors import CorruptRecordError, SchemaVersionError, StorageError, StorageTimeoutError
 
 
 def typed(error: sqlite3.Error, path: str, busy_timeout: float) -> StorageError:
@@ -12,7 +12,7 @@ def typed(error: sqlite3.Error, path: str, busy_timeout: float) -> StorageError:
     name = getattr(error, "sqlite_errorname", "") or ""
     where = f"database {path!r}"
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return StorageError(
+        return StorageTimeoutError(
             f"{where} was kept locked by another connection for {busy_timeout:g} seconds",
             hint="end the transaction that holds it, or pass a longer busy_timeout",
         )
