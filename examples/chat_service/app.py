@@ -40,7 +40,7 @@ def open_saver() -> AbstractAsyncContextManager[Any]:
         return AsyncSqliteSaver.from_conn_string("chat.db")
     from clew.checkpoint.postgres.aio import AsyncPostgresSaver  # late: it needs clew[postgres], and SQLite does not
 
-    return AsyncPostgresSaver.from_conn_string(url, retry_for=3.0)  # seconds; then the caller gets 503
+    return AsyncPostgresSaver.from_conn_string(url, retry_for=2.0)  # seconds; then the caller gets 503
 
 
 STATUS = {

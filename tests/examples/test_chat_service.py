@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.examples.chat_kit import Client, RoundRobin, in_background, ledger, running
+from clew.checkpoint.postgres import PostgresSaver
+from clew.checkpoint.sqlite import SqliteSaver
+from tests.examples.chat_kit import Client, Replica, RoundRobin, in_background, ledger, running
+from tests.proxy import Proxy
 
 NODES = ("retrieve", "answer", "summarise")
 
@@ -104,3 +108,127 @@ def test_two_replicas_behind_a_proxy_take_over_from_each_other(tmp_path: Path, d
         assert client("DELETE", f"/threads/{thread}").status_code == 204
         assert [Client(one)("GET", f"/threads/{thread}").status_code for one in replicas] == [404, 404]
         assert [Client(one).say("m6", "hello?", thread).status_code for one in replicas] == [404, 404]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Replica]:
+    """One process of the service, with its model."""
+    name = request.getfixturevalue("database") if request.param == "postgres" else ""
+    with running(tmp_path, name) as (_, [replica]):
+        yield replica.start()
+
+
+def test_one_sees_and_changes_ones_own_threads_only(service: Replica) -> None:
+    ada, bob = Client(service), Client(service, "bob")
+    mine = ada.say("m1", "when to Rome?").json()["thread_id"]
+    other = ada.say("m2", "and tea?").json()["thread_id"]
+    ada.say("m3", "will it rain?", mine)
+    bobs = bob.say("m1", "when to Rome?").json()["thread_id"]
+
+    listing = ada("GET", "/threads").json()
+    assert [(one["id"], one["title"]) for one in listing["threads"]] == [(mine, "when to Rome?"), (other, "and tea?")]
+    assert [one["id"] for one in bob("GET", "/threads").json()["threads"]] == [bobs]
+    first = ada("GET", "/threads?limit=1").json()
+    second = ada("GET", "/threads", params={"limit": 1, "after": first["next"]}).json()
+    assert [one["id"] for page in (first, second) for one in page["threads"]] == [mine, other]
+
+    said = ada.said(mine)
+    for thread in (mine, "never-was"):  # which bob cannot tell from each other
+        refused = [bob.say("m4", "hello?", thread), *try_all(bob, thread)]
+        assert [answer.status_code for answer in refused] == [404] * 4
+        assert {answer.text for answer in refused} == {f'{{"detail":"there is no thread \'{thread}\'"}}'}
+    assert ada.said(mine) == said
+    assert listing == ada("GET", "/threads").json()
+
+    assert ada("PATCH", f"/threads/{mine}", json={"title": "Travel", "archived": True}).json()["title"] == "Travel"
+    assert [one["id"] for one in ada("GET", "/threads").json()["threads"]] == [other]
+    assert [one["id"] for one in ada("GET", "/threads?archived=1&text=TRAV").json()["threads"]] == [mine]
+    assert ada("PATCH", f"/threads/{mine}", json={"archived": False}).json()["archived"] is False
+
+    assert ada("DELETE", f"/threads/{mine}").status_code == 204
+    assert [answer.status_code for answer in try_all(ada, mine)] == [404] * 3
+    assert kept(service) == {other, bobs}
+
+
+def try_all(client: Client, thread: str) -> list[httpx.Response]:
+    """What every method and path about a thread answers."""
+    paths = client("GET", "/openapi.json").json()["paths"]
+    found = [(method, path) for path in paths if "{thread_id}" in path for method in paths[path]]
+    return [client(method.upper(), path.format(thread_id=thread), json={"title": "Taken"}) for method, path in found]
+
+
+def kept(service: Replica) -> set[str]:
+    """The threads that have checkpoints."""
+    if service.database:
+        with PostgresSaver.from_conn_string(service.database) as saver:
+            return {found.thread_id for found in saver.threads()}
+    with SqliteSaver.from_conn_string(str(service.folder / "chat.db")) as saver:
+        return {found.thread_id for found in saver.threads()}
+
+
+NUL = "\x00"
+LONE = b'"\\ud800"'
+
+
+def test_bad_input_is_refused_and_changes_nothing(service: Replica) -> None:
+    client = Client(service)
+    thread = client.say("m1", "when to Rome?").json()["thread_id"]
+    before = client("GET", "/threads").json()
+    chat = [
+        b"", b"[]", b"{}", b'{"message": ""}', b'{"message": 1}', b'{"message": "%s"}' % (b"x" * 20_001),
+        b'{"message": %s}' % LONE, b'{"message": "x", "message_id": %s}' % LONE,
+        b'{"message": "x", "thread_id": %s}' % LONE, b'{"message": "x", "thread_id": "\\u0000"}',
+        b'{"message": "x", "thread_id": ""}', b'{"message": "x", "message_id": ""}',
+    ]  # fmt: skip
+    asked = [
+        {"limit": 0}, {"limit": "x"}, {"limit": 10**6}, {"after": "x"}, {"archived": "x"}, {"text": NUL},
+        {"after": f"1:{NUL}"}, {"after": "9" * 30 + ":x"},
+    ]  # fmt: skip
+    answers = [client("POST", "/chat", content=body, headers={"Content-Type": "application/json"}) for body in chat]
+    answers += [client("GET", "/threads", params=params) for params in asked]
+    answers += [client("PATCH", f"/threads/{thread}", json={"title": title}) for title in (NUL, "x" * 501, 1)]
+    answers += [client(method, f"/threads/{'x' * 256}") for method in ("GET", "DELETE")]
+
+    assert [answer.status_code for answer in answers] == [422] * len(answers)
+    assert all(answer.json()["detail"] for answer in answers)
+    assert client("GET", "/threads").json() == before
+
+    client.headers = {"X-API-Key": "nobody's"}
+    assert client("GET", "/threads").status_code == 401
+    client.headers = {}
+    assert client.say("m2", "hello?").status_code == 401
+
+
+def test_of_two_messages_at_once_the_later_one_answers_both(service: Replica) -> None:
+    model, client = service.model, Client(service)
+    thread = client.say("m1", "when to Rome?").json()["thread_id"]
+    model.gate.clear()
+    with in_background() as background:
+        first = background.submit(client.say, "m2", "and tea?", thread)
+        model.wait_for(2)
+        second = background.submit(client.say, "m3", "will it rain?", thread)
+        model.wait_for(3)
+        model.gate.set()
+
+    assert first.result().status_code == 409
+    assert first.result().headers["Retry-After"] == "1"
+    both = "re: will it rain? Tea is served at five. It rains on Mondays."
+    assert [second.result().json()["reply"], client.say("m2", "and tea?", thread).json()["reply"]] == [both, both]
+    assert client.said(thread)[2:] == ["and tea?", "will it rain?", both]
+
+
+def test_database_that_is_away_is_503_and_comes_back(tmp_path: Path, database: str) -> None:
+    with Proxy.to(database, watch=False) as link, running(tmp_path, link.conninfo(database)) as (_, [service]):
+        client = Client(service.start())
+        thread = client.say("m1", "when to Rome?").json()["thread_id"]
+        link.refuse()
+        link.cut()
+        with in_background() as background:
+            calls = [("GET", "/threads"), ("GET", f"/threads/{thread}"), ("DELETE", f"/threads/{thread}")]
+            away = [background.submit(client, *call) for call in calls]
+            away.append(background.submit(client.say, "m2", "and tea?", thread))
+        link.accept()
+
+        assert [answer.result().status_code for answer in away] == [503] * 4
+        assert away[0].result().headers["Retry-After"] == "1"
+        assert client.say("m2", "and tea?", thread).json()["reply"] == "re: and tea? Tea is served at five."
