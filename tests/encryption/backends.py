@@ -49,7 +49,7 @@ class Memory:
     def dump(self) -> bytes:
         """Every byte that is stored."""
         tables = self._tables
-        return pickle.dumps((tables._heads, tables._steps, tables._pending, tables._spill))
+        return pickle.dumps((tables._heads, tables._steps, tables._pending, tables._spill, tables._versions))
 
     def close(self) -> None:
         pass

@@ -10,6 +10,9 @@ import pytest
 
 from clew.errors import MissingKeyError
 from clew.serde.compress import encrypted_body, key_id
+from clew.storage.assistants import Said, add_assistant, find_assistant
+from clew.storage.operation import LogOp
+from clew.storage.session import LogSession
 from clew.threads import Threads
 from tests.encryption import story
 from tests.encryption.backends import Backend, bodies, serde, spills_of
@@ -177,3 +180,23 @@ def test_names_of_leaves_do_not_tell_what_they_hold_to_who_has_the_retired_key(b
     content = retired.codec.encode(story.leaf())
     guesses = {retired.keys.keyed_hash(("spill", "", "t"), content), hashlib.blake2b(content, digest_size=16).digest()}
     assert not guesses & set(spills_of(saver, "t"))
+
+
+def test_assistants_are_sealed_and_reencrypted(backend: Backend) -> None:
+    said = Said("agent", "SECRET-name", None, {"key": "SECRET-config"}, {}, {"SECRET-label": 1})
+
+    def do(saver: Any, rule: Any, *arguments: Any) -> Any:
+        bound = saver.with_tenant("without a thread")
+        session = LogSession(bound, "", bound.codec(frozenset()), bound.tenant)
+        return bound.run(LogOp(session, lambda: rule(bound.place(""), *arguments), kind="assistant"))
+
+    both, new = backend.saver(serde("old", "new")), backend.saver(serde("new"))
+    do(backend.saver(serde("old")), add_assistant, "ada", "a", said, 1)
+    assert b"SECRET" not in backend.dump()
+    with pytest.raises(MissingKeyError, match="key 'old'"):
+        do(new, find_assistant, "ada", "a")
+
+    assert (both.reencrypt(), both.reencrypt()) == (1, 0)
+
+    assert do(new, find_assistant, "ada", "a").said == said
+    assert do(new, find_assistant, "bob", "a") is None

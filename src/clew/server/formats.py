@@ -27,7 +27,7 @@ _JSON: Any = {"by_alias": False, "bytes_mode": "base64", "inf_nan_mode": "null",
 
 
 def encoded(value: Any) -> bytes:
-    """JSON of anything: numbers that are none become null, bytes base64, exceptions their name and message."""
+    """JSON of anything: numbers that are none become null, bytes URL-safe base64, exceptions their name and message."""
     try:
         return to_json(value, fallback=_other, **_JSON)
     except PydanticSerializationError:
@@ -197,7 +197,7 @@ def _plain(value: Any) -> Any:
         case float():
             return value if math.isfinite(value) else None
         case bytes():
-            return base64.b64encode(value).decode()
+            return base64.urlsafe_b64encode(value).decode()
         case Mapping():
             return {_key(key): _plain(held) for key, held in cast("Mapping[Any, Any]", value).items()}
         case list() | tuple() | set() | frozenset():

@@ -22,6 +22,7 @@ class MemoryRetention:
     _pending: dict[int, dict[tuple[int, int], dict[bytes, tuple[int, bytes]]]]
     _spill: dict[tuple[str, str], dict[bytes, bytes]]
     _known_threads: dict[tuple[str, str], list[Any]]
+    _versions: dict[tuple[str, str, str, int], Row]
     _delete: Callable[[MutableMapping[Any, Any], Any], int]
 
     def _do_now(self) -> list[Row]:
@@ -29,6 +30,7 @@ class MemoryRetention:
 
     def _do_tenant_next(self, after: str) -> list[Row]:
         tenants = {place[0] for place in self._places} | {tenant for tenant, _ in self._known_threads}
+        tenants |= {tenant for tenant, *_ in self._versions}
         return [(min((tenant for tenant in tenants if tenant > after), default=None),)]
 
     def _do_thread_count(self, tenant: str) -> list[Row]:

@@ -272,7 +272,9 @@ select (extract(epoch from clock_timestamp()) * 1000000)::bigint
 select min(tenant)
   from (select min(tenant) as tenant from clew_head where tenant > $1
         union all
-        select min(tenant) from clew_thread where tenant > $1) as found
+        select min(tenant) from clew_thread where tenant > $1
+        union all
+        select min(tenant) from clew_assistant_version where tenant > $1) as found
 
 -- name: thread_count
 select count(distinct thread) from clew_head where tenant = $1

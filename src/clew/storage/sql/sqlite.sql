@@ -246,7 +246,9 @@ select cast((julianday('now') - 2440587.5) * 86400000000 as integer)
 select min(tenant)
   from (select min(tenant) as tenant from clew_head where tenant > ?1
         union all
-        select min(tenant) from clew_thread where tenant > ?1)
+        select min(tenant) from clew_thread where tenant > ?1
+        union all
+        select min(tenant) from clew_assistant_version where tenant > ?1)
 
 -- name: thread_count
 select count(distinct thread) from clew_head where tenant = ?
