@@ -204,3 +204,17 @@ def test_what_cannot_be_honoured_is_refused(here: InProcess, path: str, body: di
 
     assert answer.status_code == 422
     assert isinstance(answer.json()["detail"], str)
+
+
+@pytest.mark.parametrize("path", ["/threads/search", "/threads/count"])
+@pytest.mark.parametrize("wanted", ['{"text": "\\ud800"}', '{"text": "\\u0000"}', '{"metadata": {"a": "\\ud800"}}'])
+def test_texts_that_no_database_holds_are_refused(api: Api, path: str, wanted: str) -> None:
+    answer = api.request("POST", path, content=wanted, headers={"content-type": "application/json"})
+
+    assert answer.status_code == 422
+
+
+def test_a_thread_whose_metadata_name_no_graph_is_a_thread(here: InProcess) -> None:
+    made = here.threads.create(metadata={"graph_id": ["agent"]})
+
+    assert here.threads.get(made["thread_id"])["values"] is None

@@ -35,7 +35,7 @@ class Registry:
         self.default_ids = {default_id(name): name for name in self._sources}
 
     def __contains__(self, graph_id: object) -> bool:
-        return graph_id in self._sources
+        return isinstance(graph_id, str) and graph_id in self._sources
 
     def __iter__(self) -> Any:
         return iter(self._sources)

@@ -385,6 +385,8 @@ def _sought(owner: str | None, wanted: Mapping[str, Any]) -> Sought:
             raise InvalidQueryError(f"{name} is {number!r}, not a whole number from {least}")
     if sought.sort_by is not None and sought.sort_by not in SORTS:
         raise InvalidQueryError(f"sort_by is {sought.sort_by!r}, not one of {', '.join(SORTS)}")
+    if _is_unkept(sought.text):
+        raise InvalidQueryError("text holds a NUL character or a lone surrogate, which no title does")
     metadata = None if sought.metadata is None else _metadata(sought.metadata)
     ids = None if sought.ids is None else [check_thread_id(id) for id in sought.ids]
     return sought._replace(metadata=metadata, ids=ids)
