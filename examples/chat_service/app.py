@@ -71,7 +71,7 @@ app = FastAPI(title="chat", lifespan=lifespan, exception_handlers=REFUSALS)
 def user(x_api_key: Annotated[str, Header()] = "") -> str:
     """Whose key it is. Behind a login of your own, take the user from there."""
     for name, key in app.state.keys.items():
-        if compare_digest(key.encode(), x_api_key.encode()):
+        if key and compare_digest(key.encode(), x_api_key.encode()):
             return name
     raise HTTPException(401, "X-API-Key is missing or unknown")
 
@@ -107,8 +107,7 @@ async def chat(said: Said, user: User) -> Reply:
     else:  # the first message, sent again, has to find its thread again
         thread = await threads.acreate(str(uuid5(NAMESPACE_OID, f"{user} {said.message_id}")), if_exists="do_nothing")
     config = {"configurable": {"thread_id": thread.id}}
-    snapshot = await graph.aget_state(config)
-    state = snapshot.values
+    state = (snapshot := await graph.aget_state(config)).values
     is_there = has_message(said.message_id, state.get("messages", ()))
     if snapshot.next or not is_there:
         message = Message(id=said.message_id, role="user", content=said.message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import operator
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, TypedDict
 
@@ -34,7 +35,7 @@ async def model(messages: list[Message], notes: list[str]) -> str:
 
 async def retrieve(chat: Chat) -> Chat:
     said = unanswered(chat)
-    words = " ".join(message["content"] for message in said).lower()
+    words = re.findall(r"\w+", " ".join(message["content"] for message in said).lower())
     log.info("retrieve %s", said[-1]["id"])
     return {"notes": [note for word, note in NOTES.items() if word in words]}
 

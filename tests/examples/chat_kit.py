@@ -35,6 +35,7 @@ class Model(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Asked)
         self.gate = threading.Event()
         self.gate.set()
+        self.is_down = False  # then it hangs up without a word
         self.asked: list[str] = []
         self.changed = threading.Condition()
 
@@ -57,6 +58,8 @@ class _Asked(socketserver.StreamRequestHandler):
             self.server.asked.append(line.decode().strip())
             self.server.changed.notify_all()
         self.server.gate.wait(SECONDS)
+        if self.server.is_down:
+            return
         try:
             self.wfile.write(b"re: " + line)
         except OSError:  # who asked was killed
@@ -79,7 +82,7 @@ class Replica:
         command = [sys.executable, "-m", "uvicorn", "tests.examples.chat_replica:app", "--port", "0"]
         path = os.pathsep.join([str(ROOT), str(ROOT / "src"), *sys.path])
         own = {
-            "API_KEYS": " ".join(f"{user}={key}" for user, key in KEYS.items()),
+            "API_KEYS": " ".join(f"{user}={key}" for user, key in {**KEYS, "keyless": ""}.items()),
             "CLEW_FAILPOINTS": failpoints,
             "DATABASE_URL": self.database,
             "MODEL_PORT": str(self.model.port),

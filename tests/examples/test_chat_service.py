@@ -217,6 +217,35 @@ def test_of_two_messages_at_once_the_later_one_answers_both(service: Replica) ->
     assert client.said(thread)[2:] == ["and tea?", "will it rain?", both]
 
 
+def test_thread_that_is_deleted_while_a_message_is_answered_stays_deleted(service: Replica) -> None:
+    model, client = service.model, Client(service)
+    thread = client.say("m1", "when to Rome?").json()["thread_id"]
+    model.gate.clear()
+    with in_background() as background:
+        answer = background.submit(client.say, "m2", "and tea?", thread)
+        model.wait_for(2)
+        deleted = client("DELETE", f"/threads/{thread}")
+        model.gate.set()
+
+    assert [deleted.status_code, answer.result().status_code] == [204, 409]
+    assert client.say("m2", "and tea?", thread).status_code == 404
+    assert kept(service) == set()
+
+
+def test_message_whose_model_fails_is_answered_when_it_is_sent_again(tmp_path: Path) -> None:
+    with running(tmp_path, "") as (model, [service]):
+        client = Client(service.start())
+        model.is_down = True
+        failed = client.say("m1", "when to Rome?")
+        model.is_down = False
+        answers = [client.say("m1", "when to Rome?") for _ in range(2)]
+
+        assert failed.status_code == 500
+        assert {answer.json()["reply"] for answer in answers} == {"re: when to Rome? Trains to Rome leave at nine."}
+        assert len({answer.json()["thread_id"] for answer in answers}) == 1
+        assert [node for _, node, _ in ledger(service)] == list(NODES)
+
+
 def test_database_that_is_away_is_503_and_comes_back(tmp_path: Path, database: str) -> None:
     with Proxy.to(database, watch=False) as link, running(tmp_path, link.conninfo(database)) as (_, [service]):
         client = Client(service.start())
