@@ -47,6 +47,7 @@ __all__ = (
     "PlaintextError",
     "ResumeError",
     "RunError",
+    "RunNotFoundError",
     "SchemaVersionError",
     "SerializationError",
     "StepTimeoutError",
@@ -56,6 +57,7 @@ __all__ = (
     "SubgraphOverlapError",
     "Suspended",
     "TaskNotFound",
+    "ThreadBusyError",
     "ThreadConflictError",
     "ThreadExistsError",
     "ThreadNotFoundError",
@@ -263,6 +265,14 @@ class ThreadNotFoundError(StorageError, LookupError):
 
 class ThreadExistsError(StorageError):
     """A thread with that id is there already."""
+
+
+class ThreadBusyError(StorageError):
+    """A run was not made, since the thread has one that waits or runs."""
+
+
+class RunNotFoundError(StorageError, LookupError):
+    """There is no such run on the thread."""
 
 
 class ThreadConflictError(StorageError):

@@ -64,6 +64,12 @@ class MemoryThreads:
     def _do_thread_remove(self, tenant: str, thread: str) -> list[Row]:
         return [(self._delete(self._known_threads, (tenant, thread)),)]
 
+    def _do_run_drop_thread(self, tenant: str, thread: str) -> list[Row]:
+        return [(0,)]  # the service keeps no runs in memory
+
+    def _do_event_drop_thread(self, tenant: str, thread: str) -> list[Row]:
+        return [(0,)]
+
     def _do_thread_list_mine(self, *params: Any) -> list[Row]:
         return self._do_thread_list_everyone(*params)
 

@@ -67,6 +67,8 @@ def delete_thread(tenant: str, thread: str) -> Steps[None]:
     for table in ("step", "fork", "pending", "head"):
         yield Query(f"{table}_drop_thread", (tenant, thread))
     yield Query("spill_drop_all", (tenant, thread))
+    yield Query("event_drop_thread", (tenant, thread))
+    yield Query("run_drop_thread", (tenant, thread))
     yield Query("thread_remove", (tenant, thread))
 
 

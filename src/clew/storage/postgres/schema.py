@@ -25,6 +25,8 @@ TABLES = (
     "clew_thread",
     "clew_assistant",
     "clew_assistant_version",
+    "clew_run",
+    "clew_event",
 )
 _LOCK = 0x636C6577  # "clew"
 _WAIT = "60s"  # for other clients that set the same schema up

@@ -86,3 +86,10 @@ select count(*)
    and ($5::text is null or position($5::text in title_key) > 0)
    and ($6::text is null or metadata @> $6::text::jsonb)
    and ($7::text is null or thread in (select jsonb_array_elements_text($7::text::jsonb)))
+
+-- name: run_drop_thread
+delete from clew_run where tenant = $1 and thread = $2
+
+-- name: event_drop_thread
+delete from clew_event
+ where tenant = $1 and run_id in (select run_id from clew_run where tenant = $1 and thread = $2)

@@ -94,3 +94,10 @@ select count(*)
          where not exists (select 1 from json_each(clew_thread.metadata) as held
                             where held.key = wanted.key and held.type = wanted.type and held.value is wanted.value)))
    and (?7 is null or thread in (select value from json_each(?7)))
+
+-- name: run_drop_thread
+delete from clew_run where tenant = ?1 and thread = ?2
+
+-- name: event_drop_thread
+delete from clew_event
+ where tenant = ?1 and run_id in (select run_id from clew_run where tenant = ?1 and thread = ?2)
