@@ -9,7 +9,9 @@ from clew.storage.migrate import named_queries
 from clew.storage.postgres.direct import new_line
 from clew.storage.postgres.wire import Call
 
-_TABLE = re.compile(r"\bclew_(head|step|fork|pending|spill|thread|assistant|assistant_version|run|event|migration)\b(?!\.)")
+_TABLE = re.compile(
+    r"\bclew_(head|step|fork|pending|spill|thread|assistant|assistant_version|run|event|migration)\b(?!\.)"
+)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
 
 
