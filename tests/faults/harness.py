@@ -42,6 +42,7 @@ class Harness:
     folder: Path
     server: str = ""
     process: subprocess.Popen[str] | None = None
+    is_busy: bool = False  # somebody has started processes and not waited for them
     numbers: Iterator[int] = field(default_factory=itertools.count)
     plain: dict[tuple[str, Setting], tuple[Counter[str], Counter[str]]] = field(default_factory=dict)
 
@@ -56,6 +57,13 @@ class Harness:
 
     def start_all(self, cases: Sequence[dict[str, Any]]) -> None:
         """Start several at the same time; `wait_all` for them."""
+        if (
+            self.is_busy and self.process is not None
+        ):  # a test failed in the middle: its processes are not the next one's
+            self.process.kill()
+            self.process.wait(30)
+            self.process = None
+        self.is_busy = True
         if self.process is None:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.zygote"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -73,12 +81,16 @@ class Harness:
         """The exit codes of the processes that were started."""
         assert self.process is not None
         assert self.process.stdout is not None
-        return json.loads(self.process.stdout.readline())
+        codes: list[int] = json.loads(self.process.stdout.readline())
+        self.is_busy = False
+        return codes
 
     def close(self) -> None:
         if self.process is not None:
             assert self.process.stdin is not None
             assert self.process.stdout is not None
+            if self.is_busy:
+                self.process.kill()
             self.process.stdin.close()
             self.process.wait(30)
             self.process.stdout.close()
