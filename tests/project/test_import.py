@@ -30,6 +30,11 @@ def test_import_loads_no_heavy_package(module: str) -> None:
     assert loaded & set(HEAVY) == set()
 
 
+@pytest.mark.parametrize("module", ["clew.checkpoint.memory", "clew.checkpoint.sqlite", "clew.threads"])
+def test_a_program_that_has_no_event_loop_loads_none(module: str) -> None:
+    assert "asyncio" not in loaded_by(module)
+
+
 def test_importing_the_graph_module_loads_few_modules() -> None:
     # The field's standard loads about 1,000. Counted rather than timed, since a busy machine has slow clocks.
     assert len(loaded_by("clew.graph")) < 130

@@ -5,7 +5,6 @@ Invariant: what a thread's bytes make impossible costs that thread its pruning, 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -297,6 +296,8 @@ def run_work(work: Work[T], run: Callable[[LogOp[Any]], Any]) -> T:
 
 async def arun_work(work: Work[T], run: Callable[[LogOp[Any]], Awaitable[Any]]) -> T:
     """As `run_work`, without blocking the event loop."""
+    import asyncio  # late, for start-up time: whoever awaits this has loaded it
+
     try:
         op = next(work)
         while True:

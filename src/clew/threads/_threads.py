@@ -41,7 +41,7 @@ EVERYONE: Final = _Everyone()
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """One thread. `active_at` is when its last message came, or when it was made: the order of lists."""
+    """One thread. Lists are in the order of `last_message_at`, or of `created_at` where no message came."""
 
     id: str
     user_id: str

@@ -187,10 +187,6 @@ class PostgresTables:
             with self._parking:
                 session.parked.popleft()
 
-    def write(self, steps: Callable[[], Steps[T]], tenant: str) -> Script[T]:
-        """Run a rule as one transaction."""
-        return self._transaction(steps, _BEGIN, tenant, locks=True)
-
     def _batches(self, jobs: Sequence[Job]) -> Generator[list[Job]]:
         """Cut a group into what can be one transaction: statements whose outcomes do not depend on each other."""
         batch: list[Job] = []
