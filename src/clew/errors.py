@@ -62,6 +62,7 @@ __all__ = (
     "ThreadExistsError",
     "ThreadNotFoundError",
     "UnknownInterruptError",
+    "UnsafeBindError",
     "UpdateError",
     "is_invalid_resume",
 )
@@ -105,6 +106,10 @@ class MissingExtraError(ClewError, ImportError):
         super().__init__(
             f"{feature} needs a package that is not installed", hint=f"install it with: pip install 'clew[{extra}]'"
         )
+
+
+class UnsafeBindError(ClewError, ValueError):
+    """A service without authentication is to listen where others can reach it."""
 
 
 class UpdateError(ClewError):

@@ -7,6 +7,8 @@ the loopback interface only.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -14,6 +16,7 @@ from urllib.parse import quote
 
 from fastapi import Request
 
+from clew.errors import UnsafeBindError
 from clew.server.errors import ApiError
 from clew.threads import EVERYONE
 
@@ -61,6 +64,38 @@ class ApiKeys:
         if owner is None:
             raise ApiError(401, "the request has no valid API key", hint="send it in the header x-api-key")
         return owner
+
+
+def api_keys_from_env(name: str = "CLEW_API_KEYS") -> dict[str, str] | None:
+    """The API keys of an environment variable, `key:user,key2:user2`, as `create_app(auth=...)` takes them; None if it
+    is not set. Raises `ValueError` for what is no such list; the message holds no key."""
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return None
+    users: dict[str, str] = {}
+    for number, part in enumerate(text.split(","), start=1):
+        key, separator, user = part.strip().partition(":")
+        if not separator or not key.strip() or not user.strip() or key.strip() in users:
+            raise ValueError(f"part {number} of {name} is not a new key:user")
+        users[key.strip()] = user.strip()
+    return users
+
+
+def check_bindable(host: str, auth: object) -> None:
+    """Raise `UnsafeBindError` if a service without authentication (`auth` None) is to listen on another address than
+    the loopback interface's."""
+    if auth is None and not _is_loopback(host):
+        raise UnsafeBindError(
+            f"a service without authentication does not listen on {host!r}: whoever reaches it owns everything",
+            hint="set CLEW_API_KEYS or give it an auth, or bind it to 127.0.0.1",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def authenticator(auth: Authenticate | Mapping[str, str] | None) -> Authenticate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Request
 from pydantic import AfterValidator
@@ -34,12 +34,45 @@ class Service:
     started_at: datetime
 
 
+Resource = Literal["threads", "assistants", "crons", "store"]
+Action = Literal["create", "read", "update", "delete", "search", "create_run", "put", "get", "list_namespaces"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a caller may do to one kind of thing: `value` is what the request says, as an authorization handler left it;
+    `threads` are the owner's, those for which it is allowed."""
+
+    value: dict[str, Any]
+    threads: Threads
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """An application's parts for one owner."""
 
     service: Service
     owner: Owner
+
+    async def may(self, resource: Resource, action: Action, value: dict[str, Any]) -> Grant:
+        """Ask whether the caller may do this; raises `ApiError` 403.
+
+        `value` has what the platform's handlers are shown (`langgraph_sdk.auth.types`), `metadata` always a dict. Go on
+        with the grant's: handlers write to `metadata` and rewrite namespaces.
+        """
+        return Grant(value, self.threads)
+
+    def configurable(self) -> dict[str, Any]:
+        """What the `configurable` of a run says about its user: JSON, to be stored with the run."""
+        user_id = self.owner.user_id
+        if user_id is None:
+            return {}
+        user = {"identity": user_id, "display_name": user_id, "is_authenticated": True, "permissions": list[str]()}
+        return {
+            "langgraph_auth_user": {**self.owner.claims, **user},
+            "langgraph_auth_user_id": user_id,
+            "langgraph_auth_permissions": user["permissions"],
+        }
 
     @property
     def registry(self) -> Registry:
