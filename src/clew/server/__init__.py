@@ -11,7 +11,7 @@ try:
     from clew.server.app import create_app
     from clew.server.auth import ApiKeys, Owner
 except ModuleNotFoundError as error:
-    if error.name not in ("fastapi", "starlette", "pydantic", "pydantic_core"):
+    if error.name not in ("fastapi", "starlette", "pydantic", "pydantic_core", "prometheus_client"):
         raise
     raise MissingExtraError("the HTTP service", "server") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from clew.checkpoint._face import CheckpointSaver
 from clew.server.assistants import Assistants
 from clew.server.auth import Authenticate, Owner
 from clew.server.errors import ApiError
+from clew.server.metrics import Metrics
 from clew.server.owned_store import owned
 from clew.server.paths import with_slashes
 from clew.server.registry import Registry
@@ -32,6 +33,7 @@ class Service:
     assistants: Assistants
     authenticate: Authenticate
     started_at: datetime
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 Resource = Literal["threads", "assistants", "crons", "store"]
