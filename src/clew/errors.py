@@ -19,6 +19,7 @@ __all__ = (
     "AmbiguousResumeError",
     "CheckpointNotFoundError",
     "ClewError",
+    "ConfigError",
     "CorruptRecordError",
     "EmptyChannelError",
     "EmptyInputError",
@@ -36,6 +37,7 @@ __all__ = (
     "InvalidTenantError",
     "InvalidThreadIdError",
     "InvalidUpdateError",
+    "LoadError",
     "MissingExtraError",
     "MissingKeyError",
     "NoSaverError",
@@ -110,6 +112,21 @@ class MissingExtraError(ClewError, ImportError):
 
 class UnsafeBindError(ClewError, ValueError):
     """A service without authentication is to listen where others can reach it."""
+
+
+class LoadError(ClewError, ImportError):
+    """What `module:name` or `file.py:name` names cannot be loaded."""
+
+
+class ConfigError(ClewError, ValueError):
+    """A configuration file has what cannot be done; `problems` has one line for each, with the key's path."""
+
+    problems: Sequence[str]
+
+    def __init__(self, file: str, problems: Sequence[str], *, hint: str | None = None) -> None:
+        said = problems[0] if len(problems) == 1 else "".join(f"\n  {problem}" for problem in problems)
+        super().__init__(f"{file}: {said}", hint=hint)
+        self.problems = problems
 
 
 class UpdateError(ClewError):

@@ -108,7 +108,7 @@ def test_fork_can_write_other_values(clew: Clew, app: str) -> None:
 @pytest.mark.parametrize(
     ("target", "message", "hint"),
     [
-        ("nowhere", "error: 'nowhere' is not MODULE:GRAPH", "hint: for example: my_app.graphs:chat"),
+        ("nowhere", "error: 'nowhere' is not MODULE:NAME", "hint: for example: my_app.graphs:chat"),
         ("no_such:graph", "error: there is no module 'no_such' in the working folder", "hint: give a dotted module"),
         ("no_such.py:graph", "error: there is no file 'no_such.py'", ""),
         ("{app}:missing", "error: module '{app}' has no 'missing'", "hint: graphs in it: builder, compiled, broken"),
