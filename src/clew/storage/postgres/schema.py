@@ -27,6 +27,8 @@ TABLES = (
     "clew_assistant_version",
     "clew_run",
     "clew_event",
+    "clew_duty",
+    "clew_delivery",
 )
 _LOCK = 0x636C6577  # "clew"
 _WAIT = "60s"  # for other clients that set the same schema up

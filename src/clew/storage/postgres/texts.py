@@ -10,7 +10,7 @@ from clew.storage.postgres.direct import new_line
 from clew.storage.postgres.wire import Call
 
 _TABLE = re.compile(
-    r"\bclew_(head|step|fork|pending|spill|thread|assistant|assistant_version|run|event|migration)\b(?!\.)"
+    r"\bclew_(head|step|fork|pending|spill|thread|assistant|assistant_version|run|event|cron|duty|delivery|migration)\b(?!\.)"
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
 

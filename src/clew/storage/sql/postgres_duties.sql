@@ -1,0 +1,70 @@
+-- Queries on background duties, and on what is told about ended runs, by name. Times are on the database's clock, in
+-- microseconds.
+
+-- name: duty_take
+insert into clew_duty (tenant, name, owner, until, due_at)
+values ($1, $2, $3, (extract(epoch from clock_timestamp()) * 1000000)::bigint + $4::bigint, 0)
+on conflict (tenant, name) do update
+   set owner = excluded.owner, until = excluded.until
+ where clew_duty.until <= (extract(epoch from clock_timestamp()) * 1000000)::bigint and clew_duty.due_at <= (extract(epoch from clock_timestamp()) * 1000000)::bigint
+returning name
+
+-- name: duty_renew
+update clew_duty
+   set until = (extract(epoch from clock_timestamp()) * 1000000)::bigint + $4::bigint
+ where tenant = $1 and name = $2 and owner = $3
+
+-- name: duty_release
+update clew_duty
+   set owner = '', until = 0, due_at = (extract(epoch from clock_timestamp()) * 1000000)::bigint + $4::bigint
+ where tenant = $1 and name = $2 and owner = $3
+
+-- name: duty_due
+select greatest(until, due_at) - (extract(epoch from clock_timestamp()) * 1000000)::bigint
+  from clew_duty
+ where tenant = $1 and name = $2
+
+-- name: delivery_add
+insert into clew_delivery (tenant, run_id, thread, status, attempt, created_at, next_at, body)
+values ($1, $2, $3, 'pending', 0, (extract(epoch from clock_timestamp()) * 1000000)::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint, $4)
+on conflict (tenant, run_id) do nothing
+
+-- name: delivery_get
+select run_id, thread, status, attempt, created_at, next_at, error
+  from clew_delivery
+ where tenant = $1 and run_id = $2
+
+-- name: delivery_next
+select min(next_at) - (extract(epoch from clock_timestamp()) * 1000000)::bigint
+  from clew_delivery
+ where tenant = $1 and next_at is not null
+
+-- name: delivery_claim
+update clew_delivery
+   set attempt = attempt + 1, next_at = (extract(epoch from clock_timestamp()) * 1000000)::bigint + $2::bigint
+ where tenant = $1 and next_at <= (extract(epoch from clock_timestamp()) * 1000000)::bigint and run_id in (
+        select due.run_id
+          from clew_delivery as due
+         where due.tenant = $1 and due.next_at <= (extract(epoch from clock_timestamp()) * 1000000)::bigint
+         order by due.next_at, due.run_id
+         limit $3)
+returning run_id, thread, attempt, created_at, body
+
+-- name: delivery_again
+update clew_delivery
+   set next_at = (extract(epoch from clock_timestamp()) * 1000000)::bigint + $4::bigint, error = $5
+ where tenant = $1 and run_id = $2 and attempt = $3 and next_at is not null
+
+-- name: delivery_over
+update clew_delivery
+   set next_at = null, body = null, status = $4, error = $5
+ where tenant = $1 and run_id = $2 and attempt = $3 and next_at is not null
+
+-- name: delivery_forget
+delete from clew_delivery
+ where tenant = $1 and run_id in (
+        select old.run_id
+          from clew_delivery as old
+         where old.tenant = $1 and old.next_at is null and old.created_at <= (extract(epoch from clock_timestamp()) * 1000000)::bigint - $2::bigint
+         order by old.created_at
+         limit $3)
