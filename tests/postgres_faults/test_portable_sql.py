@@ -16,9 +16,10 @@ from clew.storage.postgres import direct, tables
 from clew.storage.postgres.direct import Fence, StepShape, TasksShape, step_text, tasks_text
 
 BOTH = (False, True)
-STEPS = [StepShape(*shape) for shape in itertools.product(get_args(Fence), BOTH, BOTH)]
+STEPS = [StepShape(*shape) for shape in itertools.product(get_args(Fence), BOTH, BOTH, BOTH, BOTH)]
 TASKS = [
-    TasksShape(*shape) for shape in itertools.product(("same", "claim", "new"), ("root", "known", "made"), BOTH, BOTH)
+    TasksShape(*shape)
+    for shape in itertools.product(("same", "claim", "new"), ("root", "known", "made"), BOTH, BOTH, BOTH, BOTH)
 ]
 STATEMENTS: dict[str, str] = {
     **{f"query {name}": sql for name, sql in named_queries("postgres").items()},
@@ -33,8 +34,8 @@ MIGRATIONS = {
 }
 
 # A worker of the service takes runs of every tenant: its queue is one table, on one node.
-QUEUE = {"query run_claim", "query run_renew", "query run_release", "query run_expired"}
-QUEUE_KEYS = {"priority, created_at, run_id", "owner, lease_until"}
+QUEUE = {"query run_claim", "query run_renew", "query run_release", "query run_expired", "query run_counts"}
+QUEUE_KEYS = {"priority, created_at, run_id", "owner, lease_until", "ended_at"}
 
 # What is not used, and why.
 LACKING = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -13,13 +14,23 @@ import pytest
 from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.serde.encrypted import EncryptedSerializer
 from clew.checkpoint.sqlite import SqliteSaver
-from clew.errors import RunNotFoundError, ThreadBusyError
+from clew.errors import (
+    RunNotFoundError,
+    ThreadBusyError,
+    ThreadConflictError,
+    ThreadExistsError,
+    ThreadNotFoundError,
+)
+from clew.graph import StateGraph
+from clew.pregel._prepare import Options
+from clew.pregel._served import run_served
 from clew.storage import runs
 from clew.storage.log import Place
 from clew.storage.operation import LogOp
 from clew.storage.query import Steps
 from clew.storage.runs import NewRun, RunRow
 from clew.storage.session import LogSession
+from clew.storage.threads import ThreadRow
 from clew.threads import Threads
 
 MINUTE = 60_000_000  # microseconds
@@ -54,7 +65,12 @@ class Office:
         return self.do(lambda: runs.get_run(self.place(thread), run_id)).status
 
     def end(self, run: RunRow, owner: str = "w", status: str = "success") -> bool:
-        return self.do(lambda: runs.end_run(run, owner, status))
+        return self.do(lambda: runs.end_run(self.place(run.thread), run, owner, status)) is not None
+
+    def sweep(self, max_attempts: int = 3) -> tuple[list[str], list[str], list[str]]:
+        swept = self.do(lambda: runs.sweep_runs(self.place("any"), max_attempts, 10))
+        waiting, dead, cancelled = ([run.run_id for run in found] for found in swept)
+        return waiting, dead, cancelled
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -162,7 +178,7 @@ def test_cancelling(office: Office) -> None:
 def test_a_lost_worker_s_run_is_taken_over_and_the_lost_one_is_fenced(office: Office) -> None:
     office.add("t", "r1")
     (lost,) = office.claim("lost", lease=0)
-    assert office.do(lambda: runs.sweep_runs(3, 10)) == (["r1"], [])
+    assert office.sweep() == (["r1"], [], [])
     (taken,) = office.claim("w")
     assert (taken.attempt, taken.epoch) == (2, 2)
     assert office.do(lambda: runs.renew_runs("lost", MINUTE)) == {}
@@ -177,15 +193,16 @@ def test_a_lost_worker_s_run_is_taken_over_and_the_lost_one_is_fenced(office: Of
 
 
 def test_a_run_that_loses_its_worker_each_time_is_given_up(office: Office) -> None:
-    office.add("t", "poison")
+    office.add("poison-thread", "poison")
     for _ in range(3):
         assert [run.run_id for run in office.claim("w", lease=0)] == ["poison"]
-        swept = office.do(lambda: runs.sweep_runs(3, 10))
-    assert swept == ([], ["poison"])
-    run = office.do(lambda: runs.get_run(office.place("t"), "poison"))
+        swept = office.sweep()
+    assert swept == ([], ["poison"], [])
+    run = office.do(lambda: runs.get_run(office.place("poison-thread"), "poison"))
     assert run.status == "error"
     assert run.error == {"error": "WorkerLostError", "message": "the run was lost with its worker 3 times"}
-    assert office.do(lambda: runs.sweep_runs(3, 10)) == ([], [])
+    assert office.sweep() == ([], [], [])
+    assert office.threads.get("poison-thread").status == "error"
 
 
 def test_a_worker_that_goes_away_gives_its_runs_back(office: Office) -> None:
@@ -266,3 +283,115 @@ def test_under_a_key_requests_and_events_are_sealed(tmp_path: Path) -> None:
         office.do(lambda: runs.add_events(office.place("t"), run, "w", 1, [("values", b"confidential-event")]))
         assert office.do(lambda: runs.list_events(office.place("t"), "r1", 0, 5))[0][2] == b"confidential-event"
     assert b"confidential" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_run_is_given_to_the_worker_that_makes_it_if_nothing_is_before_it(office: Office) -> None:
+    start = runs.Lease("w", MINUTE)
+    made = office.add("t", "r1", start=start)
+    assert (made.run.status, made.run.attempt, made.run.epoch) == ("running", 1, 1)
+    assert office.do(lambda: runs.renew_runs("w", MINUTE)) == {"r1": (1, None)}
+    assert office.add("t", "r2", start=start).run.status == "pending"
+    assert office.add("later", "r3", start=start, after=MINUTE).run.status == "pending"
+    assert office.end(made.run)
+    assert office.claimed() == ["r2"]
+
+
+def test_a_thread_is_busy_while_it_has_runs(office: Office) -> None:
+    office.add("t", "r1", marks={"graph_id": "g"})
+    office.add("t", "r2")
+    thread = office.threads.get("t")
+    assert (thread.status, thread.metadata) == ("busy", {"graph_id": "g"})
+    for status in ("busy", "error"):
+        (run,) = office.claim("w")
+        left = office.do(lambda r=run: runs.end_run(office.place("t"), r, "w", "error", {"error": "E"}, leaves="error"))
+        assert left == office.threads.get("t").status == status
+    office.add("t", "r3")
+    office.do(lambda: runs.cancel_run(office.place("t"), "r3", "interrupt", leaves="interrupted"))
+    assert office.threads.get("t").status == "interrupted"
+
+
+def test_the_end_that_was_said_already_may_be_said_again(office: Office) -> None:
+    office.add("t", "r1")
+    (run,) = office.claim("w")
+    assert office.end(run)
+    assert office.end(run), "its answer may have been lost"
+    assert not office.end(run, status="error")
+
+
+def test_a_run_makes_the_thread_that_it_needs_and_takes_it_along(office: Office) -> None:
+    place = office.place("gone-soon")
+    with pytest.raises(ThreadNotFoundError):
+        office.do(lambda: runs.add_run(place, NewRun("r1", "a", {}, {}), user_id="ada"))
+    row = ThreadRow("gone-soon", "ada", "idle", 0, 1, 1, 1, None, None, None, None, None, {})
+    new = NewRun("r1", "a", {}, {}, user_id="ada", is_ephemeral=True)
+    office.do(lambda: runs.add_run(place, new, user_id="ada", if_missing=row))
+    assert office.threads.get("gone-soon").status == "busy"
+    (run,) = office.claim("w")
+    office.do(lambda: runs.end_run(place, run, "w", "success", batch=(1, [("values", b"1")])))
+    with pytest.raises(ThreadNotFoundError):
+        office.threads.get("gone-soon")
+    assert office.do(lambda: runs.find_run(place, "r1", "ada")).status == "success"
+    assert office.do(lambda: runs.list_events(place, "r1", 0, 5)) == [(1, "values", b"1")]
+    for user in ("eve", "adA"):
+        with pytest.raises(RunNotFoundError):
+            office.do(lambda u=user: runs.find_run(place, "r1", u))
+
+
+def test_another_s_thread_does_not_exist(office: Office) -> None:
+    office.threads.create("t")
+    with pytest.raises(ThreadNotFoundError):
+        office.do(lambda: runs.add_run(office.place("t"), NewRun("r1", "a", {}, {}), user_id="eve"))
+    row = ThreadRow("t", "eve", "idle", 0, 1, 1, 1, None, None, None, None, None, {})
+    with pytest.raises(ThreadExistsError):
+        office.do(lambda: runs.add_run(office.place("t"), NewRun("r1", "a", {}, {}), user_id="eve", if_missing=row))
+
+
+@pytest.mark.parametrize("action", ["interrupt", "rollback"])
+def test_a_lost_worker_s_run_that_was_to_be_cancelled_is(office: Office, action: Any) -> None:
+    office.add("t", "r1")
+    office.claim("lost", lease=0)
+    office.do(lambda: runs.cancel_run(office.place("t"), "r1", action))
+    assert office.sweep() == ([], [], ["r1"])
+    if action == "interrupt":
+        assert office.status("t", "r1") == "interrupted"
+    else:
+        with pytest.raises(RunNotFoundError):
+            office.status("t", "r1")
+    assert office.threads.get("t").status == ("interrupted" if action == "interrupt" else "idle")
+
+
+def test_events_are_read_from_the_middle_of_a_batch(office: Office) -> None:
+    office.add("t", "r1")
+    (run,) = office.claim("w")
+    place = office.place("t")
+    for first in (1, 4):
+        batch = [(f"e{first + n}", b"%d" % n) for n in range(3)]
+        assert office.do(lambda f=first, b=batch: runs.add_events(place, run, "w", f, b))
+    numbers = [seq for seq, _, _ in office.do(lambda: runs.list_events(place, "r1", 2, 10))]
+    assert numbers == [3, 4, 5, 6]
+    assert office.do(lambda: runs.last_event(place, "r1")) == 6
+
+
+def test_a_claim_of_a_thread_holds_only_for_the_worker_that_has_the_run(office: Office) -> None:
+    """A worker that was stopped before it took the thread, and wakes up later, does nothing."""
+    graph = StateGraph(dict).add_node("n", lambda state: {"x": 1}).set_entry_point("n").compile(office.saver)
+    office.add("t", "r1")
+    (lost,) = office.claim("lost", lease=0)
+    office.sweep()
+    config = {"configurable": {"thread_id": "t"}, "run_id": "r1"}
+
+    async def work(run: RunRow, owner: str, given: Any) -> Any:
+        guard = (run.run_id, owner, run.epoch)
+        return await run_served(graph, given, config, Options(), lambda chunk: None, guard=guard)
+
+    for given in ({"x": 0}, {"x": 0}):  # on a new thread, and on one that is there
+        with pytest.raises(ThreadConflictError):
+            asyncio.run(work(lost, "lost", given))
+        (run,) = office.claim("w")
+        assert asyncio.run(work(run, "w", given)).output == {"x": 1}
+        with pytest.raises(ThreadConflictError):
+            asyncio.run(work(lost, "lost", None))
+        steps = len(list(graph.get_state_history(config)))
+        office.end(run)
+        lost = run._replace(epoch=run.epoch)
+        office.add("t", f"r{steps}")

@@ -424,7 +424,7 @@ def test_every_query_is_answered_by_memory_too_and_by_an_index() -> None:
     }  # not in memory
     assert set(queries) - service == set(MemoryTables()._answers), "the service keeps nothing of its own in memory"
     # The last two go through an index of what waits, and of what is running.
-    scans = {"run_steps", "thread_list", "thread_names", "run_claim", "run_expired"}
+    scans = {"run_steps", "thread_list", "thread_names", "run_claim", "run_expired", "run_counts"}
     for name, sql in queries.items():
         plan = [row[3] for row in connection.execute(f"explain query plan {sql}", [None] * parameters(sql)).fetchall()]
         assert name in scans or not [

@@ -136,7 +136,8 @@ class AsyncDriver:
                 reply = error = None
                 try:
                     if type(effect) is fx.Wait:
-                        reply = await self._wait(effect.timeout)
+                        while not reply:  # what a node shows wakes it, too
+                            reply = await self._wait(effect.timeout)
                     else:
                         reply = self._perform(effect)
                         if isinstance(reply, _Pending):

@@ -186,6 +186,7 @@ class LogCursor:
         if claiming is None:
             yield from log.write_step(place, session.root_line, (session.epoch, session.epoch), step)
             return
+        yield from log.check_guard(place, session.guard)
         expected = claiming.expected
         if expected is None or not claiming.is_known:
             line, epoch = yield from log.claim_thread(
@@ -221,6 +222,7 @@ class LogCursor:
 
     def _run_claim(self, claiming: Claim) -> Steps[None]:
         session = self.session
+        yield from log.check_guard(self.place, session.guard)
         session.root_line, session.epoch = yield from log.claim_thread(
             self.place, claiming.expected, is_known=claiming.is_known, reserve=claiming.reserve
         )

@@ -170,6 +170,12 @@ def claim_thread(
     return expected.line, expected.epoch + 1
 
 
+def check_guard(place: Place, guard: tuple[str, str, int] | None) -> Steps[None]:
+    """Raise if a run of the service is no longer its worker's (`guard`: run, worker, the run's epoch)."""
+    if guard is not None and not (yield Query("run_guard", (place.tenant, *guard))):
+        raise conflict(place)
+
+
 def check_epoch(place: Place, line: int, epoch: int) -> Steps[None]:
     """Raise unless the thread is still in `epoch`."""
     if not (yield Query("head_check", (place.tenant, line, epoch))):

@@ -4,58 +4,89 @@ A worker that lost its lease is fenced by `owner` and `epoch`: what it says afte
 times are on the database's clock.
 
 Invariants: at most one run of a thread is running; runs of a thread start in the order in which they were made; a run
-ends once.
+ends once; a thread that has a run which waits or runs is busy.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from clew.errors import RunNotFoundError, ThreadBusyError
+import ormsgpack
+
+from clew.errors import RunNotFoundError, ThreadBusyError, ThreadNotFoundError
+from clew.ids import id_bytes
 from clew.serde.compress import pack, unpack
+from clew.storage import threads, upkeep
 from clew.storage.log import Place, Waiting
 from clew.storage.query import Query, Row, Steps
+from clew.storage.threads import ThreadRow
 
 Strategy = Literal["enqueue", "reject", "interrupt", "rollback"]
-_BODY, _EVENT = b"run ", b"event "
+Action = Literal["interrupt", "rollback"]
+Event = tuple[str, bytes]
+_BODY, _EVENTS = b"run ", b"events "
 
 
 class RunRow(NamedTuple):
     """A row of the table of runs. Times in microseconds since 1970; `request` is what was asked for, as JSON data;
-    `error` what ended it, likewise."""
+    `began` what its first worker found, and `error` what ended it, likewise. `user_id` "" is nobody's."""
 
     run_id: str
     thread: str
+    user_id: str
     assistant_id: str
     status: str
     strategy: str
     created_at: int
     updated_at: int
+    ended_at: int | None
     priority: int
     attempt: int
     epoch: int
+    is_ephemeral: int
     cancel: str | None
+    began: Mapping[str, Any] | None
     metadata: Mapping[str, Any]
     error: Mapping[str, Any] | None
     request: Mapping[str, Any]
     tenant: str
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.status not in ("pending", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker, and for how long it is given a run, in microseconds."""
+
+    owner: str
+    duration: int
+
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to make. `after` is how long it waits at least before it starts, in microseconds."""
+    """A run to make. `after` is how long it waits at least before it starts, in microseconds. With `start`, the run is
+    given to that worker at once if nothing is before it. `marks` is put into the thread's metadata. An ephemeral run
+    takes its thread along when it ends."""
 
     run_id: str
     assistant_id: str
     request: Mapping[str, Any]
     metadata: Mapping[str, Any]
+    user_id: str = ""
     strategy: Strategy = "enqueue"
     priority: int = 0
     after: int = 0
     idempotency_key: str | None = None
+    is_ephemeral: bool = False
+    marks: Mapping[str, Any] | None = None
+    start: Lease | None = None
 
 
 class Made(NamedTuple):
@@ -67,42 +98,49 @@ class Made(NamedTuple):
     removed: tuple[str, ...]
 
 
-def add_run(place: Place, new: NewRun) -> Steps[Made]:
-    """Make a run on a thread that has a row in the table of threads.
+class Swept(NamedTuple):
+    """What became of runs whose worker was lost."""
+
+    waiting: list[RunRow]
+    dead: list[RunRow]
+    cancelled: list[RunRow]
+
+
+def add_run(
+    place: Place, new: NewRun, *, user_id: str | None = None, if_missing: ThreadRow | None = None
+) -> Steps[Made]:
+    """Make a run on a thread of `user_id` (None: anyone's); `if_missing` is the row of a thread to make for it.
 
     Of runs that are there already "reject" is refused with `ThreadBusyError`, "interrupt" and "rollback" stop the one
     that runs and take those that wait out. The same `idempotency_key` again gives the run that was made with it.
+    Raises `ThreadNotFoundError` where there is no such thread.
     """
-    yield Query("thread_get", (place.tenant, place.thread))  # a backend that locks rows locks the thread's here
     if new.idempotency_key is not None:
         rows = yield Query("run_keyed", (place.tenant, new.idempotency_key))
         if rows:
-            return Made(_read(place, rows[0]), False, (), ())
+            return Made(_read(_of(place, rows[0]), rows[0]), False, (), ())
+    thread = yield from threads.find_thread(place, user_id)  # a backend that locks rows locks the thread's here
+    if thread is None:
+        if if_missing is None:
+            raise ThreadNotFoundError(
+                f"there is no thread {place.thread!r}", hint="make it first, or if_not_exists='create'"
+            )
+        thread = yield from threads.add_thread(place, if_missing, if_exists="do_nothing")
     active = [_read(place, row) for row in (yield Query("run_active", (place.tenant, place.thread)))]
     if active and new.strategy == "reject":
         raise ThreadBusyError(
             f"thread {place.thread!r} is already running a task", hint="wait for it, or choose another strategy"
         )
-    cancelled: list[str] = []
-    removed: list[str] = []
-    if new.strategy in ("interrupt", "rollback"):
-        for run in active:
-            if run.status == "running":
-                yield Query("run_cancel", (place.tenant, run.run_id, new.strategy))
-                cancelled.append(run.run_id)
-            elif new.strategy == "rollback":
-                yield from remove_run(place, run.run_id)
-                removed.append(run.run_id)
-            else:
-                yield Query("run_set", (place.tenant, run.run_id, "pending", "interrupted", None))
-                cancelled.append(run.run_id)
+    cancelled, removed = yield from _make_way(place, new.strategy, active)
     body = place.vault.seal_task(place, _bound(_BODY, new.run_id, 0, pack(json.dumps(new.request).encode())))
+    start = None if active or new.after > 0 else new.start
     rows = yield Query(
         "run_add",
         (
             place.tenant,
             new.run_id,
             place.thread,
+            new.user_id,
             new.assistant_id,
             new.strategy,
             new.priority,
@@ -110,11 +148,46 @@ def add_run(place: Place, new: NewRun) -> Steps[Made]:
             new.idempotency_key,
             json.dumps(new.metadata),
             body,
+            None if start is None else start.owner,
+            int(new.is_ephemeral),
+            0 if start is None else start.duration,
         ),
     )
-    if rows:
-        return Made(_read(place, rows[0]), True, tuple(cancelled), tuple(removed))
-    return Made((yield from get_run(place, new.run_id)), False, tuple(cancelled), tuple(removed))
+    if not rows:
+        return Made((yield from get_run(place, new.run_id)), False, cancelled, removed)
+    if any(thread.metadata.get(key) != value for key, value in (new.marks or {}).items()):
+        run = _read(place, rows[0])
+        yield from threads.change_thread(place, None, {"metadata": new.marks, "status": "busy"}, run.created_at)
+    elif thread.status != "busy":
+        yield Query("run_settle", (place.tenant, place.thread, "busy"))
+    return Made(_read(place, rows[0]), True, cancelled, removed)
+
+
+def _make_way(
+    place: Place, strategy: Strategy, active: Sequence[RunRow]
+) -> Steps[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Stop what is there for a run that interrupts or replaces it; gives the runs stopped, and those taken out."""
+    cancelled: list[str] = []
+    removed: list[str] = []
+    for run in active if strategy in ("interrupt", "rollback") else ():
+        if run.status == "running":
+            yield Query("run_cancel", (place.tenant, run.run_id, strategy))
+            cancelled.append(run.run_id)
+        elif strategy == "rollback":
+            yield from remove_run(place, run.run_id)
+            removed.append(run.run_id)
+        else:
+            yield Query("run_set", (place.tenant, run.run_id, "pending", "interrupted", None))
+            cancelled.append(run.run_id)
+    return tuple(cancelled), tuple(removed)
+
+
+def find_run(root: Place, run_id: str, user_id: str | None) -> Steps[RunRow]:
+    """A run of `user_id` (None: anyone's) by its id alone; raises `RunNotFoundError`."""
+    rows = yield Query("run_get", (root.tenant, run_id))
+    if not rows or user_id not in (None, rows[0][2]):
+        raise RunNotFoundError(f"there is no run {run_id!r}", hint="a run without a thread is kept for a while only")
+    return _read(_of(root, rows[0]), rows[0])
 
 
 def get_run(place: Place, run_id: str) -> Steps[RunRow]:
@@ -131,17 +204,29 @@ def list_runs(place: Place, status: str | None, limit: int, offset: int) -> Step
     return [_read(place, row) for row in rows]
 
 
+def active_runs(place: Place) -> Steps[list[RunRow]]:
+    """Runs of a thread that wait or run, oldest first."""
+    return [_read(place, row) for row in (yield Query("run_active", (place.tenant, place.thread)))]
+
+
+def count_runs() -> Steps[dict[str, int]]:
+    """How many runs wait and how many run, of all tenants."""
+    return dict((yield Query("run_counts", ())))
+
+
 def remove_run(place: Place, run_id: str) -> Steps[None]:
     """Delete a run with its events."""
     yield Query("event_remove", (place.tenant, run_id))
     yield Query("run_remove", (place.tenant, run_id))
 
 
-def cancel_run(place: Place, run_id: str, action: Literal["interrupt", "rollback"]) -> Steps[RunRow]:
-    """Ask for a run's end: one that waits ends at once, one that runs when its worker hears of it."""
+def cancel_run(place: Place, run_id: str, action: Action, *, leaves: str = "idle") -> Steps[RunRow]:
+    """Ask for a run's end: one that waits ends at once, and leaves its thread in that status; one that runs ends when
+    its worker hears of it."""
     run = yield from get_run(place, run_id)
     if run.status == "pending":
         yield Query("run_set", (place.tenant, run_id, "pending", "interrupted", None))
+        yield Query("run_settle", (place.tenant, place.thread, leaves))
     elif run.status == "running":
         yield Query("run_cancel", (place.tenant, run_id, action))
     return (yield from get_run(place, run_id))
@@ -162,11 +247,41 @@ def renew_runs(owner: str, lease: int) -> Steps[dict[str, tuple[int, str | None]
     return {run_id: (epoch, cancel) for run_id, epoch, cancel in rows}
 
 
-def end_run(run: RunRow, owner: str, status: str, error: Mapping[str, Any] | None = None) -> Steps[bool]:
-    """Say how a run ended; False if the worker has lost it, and nothing was changed."""
+def begin_run(run: RunRow, owner: str, began: Mapping[str, Any]) -> Steps[bool]:
+    """Keep what the run's first worker found, for those that take over; False if the worker has lost it."""
+    done = yield Query("run_begin", (run.tenant, run.run_id, owner, run.epoch, json.dumps(began)))
+    return bool(done[0][0])
+
+
+def end_run(
+    place: Place,
+    run: RunRow,
+    owner: str,
+    status: str,
+    error: Mapping[str, Any] | None = None,
+    *,
+    leaves: str = "idle",
+    batch: tuple[int, Sequence[Event]] | None = None,
+) -> Steps[str | None]:
+    """Say how a run ended, with its last events, and how it leaves its thread, unless other runs wait there.
+
+    Gives the thread's status ("" if the thread is gone); None if the worker has lost the run, and nothing was changed.
+    """
+    if batch is not None and batch[1] and not (yield from add_events(place, run, owner, *batch)):
+        return None
     said = None if error is None else json.dumps(error)
     done = yield Query("run_end", (run.tenant, run.run_id, owner, run.epoch, status, said))
-    return bool(done[0][0])
+    if not done[0][0]:
+        return None
+    return (yield from _settle(place, run, leaves))
+
+
+def roll_back(place: Place, run: RunRow) -> Steps[str]:
+    """Take a run back: its checkpoints, its events and itself; gives the thread's status then."""
+    yield from upkeep.delete_run(place, id_bytes(run.run_id))
+    yield from _fence(place)
+    yield from remove_run(place, run.run_id)
+    return (yield from _settle(place, run, "idle"))
 
 
 def release_runs(owner: str) -> Steps[list[str]]:
@@ -174,40 +289,66 @@ def release_runs(owner: str) -> Steps[list[str]]:
     return [run_id for (run_id,) in (yield Query("run_release", (owner,)))]
 
 
-def sweep_runs(max_attempts: int, limit: int) -> Steps[tuple[list[str], list[str]]]:
-    """Runs whose worker was lost wait again, or end as failed where that has happened too often; gives both."""
-    waiting: list[str] = []
-    dead: list[str] = []
-    for tenant, run_id, attempt in (yield Query("run_expired", (limit,))):
-        if attempt < max_attempts:
-            yield Query("run_set", (tenant, run_id, "running", "pending", None))
-            waiting.append(run_id)
-            continue
-        error = {"error": "WorkerLostError", "message": f"the run was lost with its worker {attempt} times"}
-        yield Query("run_set", (tenant, run_id, "running", "error", json.dumps(error)))
-        dead.append(run_id)
-    return waiting, dead
+def sweep_runs(root: Place, max_attempts: int, limit: int) -> Steps[Swept]:
+    """Runs whose worker was lost wait again, or end: those that were to be cancelled, and as failed those to which it
+    has happened too often."""
+    swept = Swept([], [], [])
+    for row in (yield Query("run_expired", (limit,))):
+        place = _of(root, row)
+        run = _read(place, row)
+        key = (run.tenant, run.run_id, "running")
+        if run.cancel == "rollback":
+            yield from roll_back(place, run)
+            swept.cancelled.append(run)
+        elif run.cancel is not None:
+            yield from _fence(place)
+            yield Query("run_set", (*key, "interrupted", None))
+            yield from _settle(place, run, "interrupted")
+            swept.cancelled.append(run)
+        elif run.attempt < max_attempts:
+            yield Query("run_set", (*key, "pending", None))
+            swept.waiting.append(run)
+        else:
+            message = f"the run was lost with its worker {run.attempt} times"
+            yield from _fence(place)
+            yield Query("run_set", (*key, "error", json.dumps({"error": "WorkerLostError", "message": message})))
+            yield from _settle(place, run, "error")
+            swept.dead.append(run)
+    return swept
+
+
+def _settle(place: Place, run: RunRow, leaves: str) -> Steps[str]:
+    if run.is_ephemeral:
+        yield from upkeep.delete_log(place.tenant, place.thread)
+        yield Query("thread_remove", (place.tenant, place.thread))
+        return ""
+    rows = yield Query("run_settle", (place.tenant, place.thread, leaves))
+    return rows[0][0] if rows else ""
+
+
+def _fence(place: Place) -> Steps[None]:
+    """Raise the thread's epoch: a worker that was lost and comes back saves nothing more there."""
+    yield Query("head_fence", (random.getrandbits(20) + 1, place.tenant, place.thread))
 
 
 # What a run has shown
 
 
-def add_events(place: Place, run: RunRow, owner: str, first: int, events: list[tuple[str, bytes]]) -> Steps[bool]:
-    """Keep events from number `first` on, as (name, data); False if the worker has lost the run: nothing was kept."""
-    for seq, (name, data) in enumerate(events, first):
-        body = place.vault.seal_task(place, _bound(_EVENT, run.run_id, seq, pack(data)))
-        done = yield Query("event_add", (run.tenant, run.run_id, owner, run.epoch, seq, name, body))
-        if not done[0][0]:
-            return False
-    return True
+def add_events(place: Place, run: RunRow, owner: str, first: int, events: Sequence[Event]) -> Steps[bool]:
+    """Keep events from number `first` on; False if the worker has lost the run: nothing was kept."""
+    last = first + len(events) - 1
+    body = place.vault.seal_task(place, _bound(_EVENTS, run.run_id, last, pack(ormsgpack.packb(list(events)))))
+    done = yield Query("event_add", (run.tenant, run.run_id, owner, run.epoch, place.thread, last, body))
+    return bool(done[0][0])
 
 
 def list_events(place: Place, run_id: str, after: int, limit: int) -> Steps[list[tuple[int, str, bytes]]]:
-    """Events of a run after number `after`: number, name and data."""
-    rows = yield Query("event_list", (place.tenant, run_id, after, limit))
-    return [
-        (seq, name, unpack(place.vault.open_task(place, _bound(_EVENT, run_id, seq, body)))) for seq, name, body in rows
-    ]
+    """Events of a run after number `after`, at most `limit` batches of them: number, name and data."""
+    found: list[tuple[int, str, bytes]] = []
+    for last, body in (yield Query("event_list", (place.tenant, run_id, after, limit))):
+        events = ormsgpack.unpackb(unpack(place.vault.open_task(place, _bound(_EVENTS, run_id, last, body))))
+        found += [(seq, *event) for seq, event in enumerate(events, last - len(events) + 1) if seq > after]
+    return found
 
 
 def last_event(place: Place, run_id: str) -> Steps[int]:
@@ -225,8 +366,7 @@ def _of(root: Place, row: Row) -> Place:
 
 
 def _read(place: Place, row: Row) -> RunRow:
-    *rest, metadata, error, body, tenant = row
+    *rest, began, metadata, error, body, tenant = row
     request = unpack(place.vault.open_task(place, _bound(_BODY, row[0], 0, body)))
-    return RunRow._make(
-        (*rest, json.loads(metadata), None if error is None else json.loads(error), json.loads(request), tenant)
-    )
+    said = (None if text is None else json.loads(text) for text in (began, metadata, error))
+    return RunRow._make((*rest, *said, json.loads(request), tenant))

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from clew.storage.saver import LogSaver
 
 
+Guard = tuple[str, str, int]
+"""A run of the service, the worker that has it, and the run's epoch."""
+
+
 class LogSession:
     """One run (or one read) on one thread."""
 
@@ -37,6 +41,7 @@ class LogSession:
         self.reserved: int | None = None  # the branch that a run which stands on an old step will begin
         self.newest_id: bytes | None = None
         self.node = new_node()
+        self.guard: Guard | None = None  # the claim holds only while a worker has this run
         self.root_line = 0  # known once the claim has run
         self.epoch = 0
 

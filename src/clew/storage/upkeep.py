@@ -63,13 +63,30 @@ def list_threads(tenant: str) -> Steps[list[ThreadSummary]]:
 
 def delete_thread(tenant: str, thread: str) -> Steps[None]:
     """Remove a thread with all its namespaces, and from the table of threads."""
+    yield from delete_log(tenant, thread)
+    yield Query("event_drop_thread", (tenant, thread))
+    yield Query("run_drop_thread", (tenant, thread))
+    yield Query("thread_remove", (tenant, thread))
+
+
+def delete_log(tenant: str, thread: str) -> Steps[None]:
+    """Remove all namespaces of a thread."""
     yield Query("head_list", (tenant, thread))  # a backend that locks rows locks these: no run writes meanwhile
     for table in ("step", "fork", "pending", "head"):
         yield Query(f"{table}_drop_thread", (tenant, thread))
     yield Query("spill_drop_all", (tenant, thread))
-    yield Query("event_drop_thread", (tenant, thread))
-    yield Query("run_drop_thread", (tenant, thread))
-    yield Query("thread_remove", (tenant, thread))
+
+
+def delete_run(place: Place, run_id: bytes) -> Steps[None]:
+    """Remove every step that a run made on one thread, and the namespaces that it began."""
+    for line, ns, *_ in (yield Query("head_list", (place.tenant, place.thread))):
+        found = yield Query("line_run_steps", (place.tenant, line, run_id))
+        if not found:
+            continue
+        doomed = {(branch, seq) for branch, seq in found}
+        keys = yield from read_keys(place.tenant, line)
+        yield from retain(place.at(ns), line, keys, {key.position for key in keys} - doomed)
+    yield from sweep_spills(place)
 
 
 def delete_runs(tenant: str, run_ids: Iterable[bytes], vault: Vault) -> Steps[set[str]]:

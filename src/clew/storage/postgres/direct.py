@@ -32,6 +32,7 @@ class StepShape(NamedTuple):
     forks: bool = False
     spills: bool = False
     touches: bool = False
+    guards: bool = False
 
 
 class TasksShape(NamedTuple):
@@ -42,6 +43,7 @@ class TasksShape(NamedTuple):
     tasks: bool = False
     spills: bool = False
     touches: bool = False
+    guards: bool = False
 
 
 def new_line() -> int:
@@ -133,7 +135,9 @@ def _step_call(intent: Intent, step: NewStep, session: LogSession) -> Call:
         params += _spill_params(intent)
     if intent.touch is not None:
         params += _touch_params(intent, intent.touch)
-    shape = StepShape(fence, step.origin is not None, bool(intent.spills), intent.touch is not None)
+    guard = None if intent.claim is None else session.guard
+    params += guard or ()
+    shape = StepShape(fence, step.origin is not None, bool(intent.spills), intent.touch is not None, guard is not None)
     return Call(step_text(shape), params)
 
 
@@ -163,7 +167,11 @@ def _tasks_call(intent: Intent, session: LogSession) -> Call:
         params += _spill_params(intent)
     if intent.touch is not None:
         params += _touch_params(intent, intent.touch)
-    shape = TasksShape(fence, line, bool(intent.tasks), bool(intent.spills), intent.touch is not None)
+    guard = None if claim is None else session.guard
+    params += guard or ()
+    shape = TasksShape(
+        fence, line, bool(intent.tasks), bool(intent.spills), intent.touch is not None, guard is not None
+    )
     return Call(tasks_text(shape), params)
 
 
@@ -185,6 +193,7 @@ def step_text(shape: StepShape) -> str:
     """The statement that stores one step."""
     number = (f"${index}" for index in itertools.count(13))
     parts: list[str] = []
+    held, is_held = (" from held", " and exists (select 1 from held)") if shape.guards else ("", "")
     match shape.fence:
         case "same":
             branch, seq, epoch = (next(number) for _ in range(3))
@@ -193,11 +202,12 @@ def step_text(shape: StepShape) -> str:
             branch, seq, epoch, new_epoch, owner = (next(number) for _ in range(5))
             parts.append(
                 f"moved as ({_MOVE}, epoch = {new_epoch}, owner = {owner}"
-                f" where {_AT} and {_is_at(branch, seq, epoch)} returning key_seq)"
+                f" where {_AT} and {_is_at(branch, seq, epoch)}{is_held} returning key_seq)"
             )
         case "new":
             epoch, owner, thread = (next(number) for _ in range(3))
-            parts.append(f"moved as ({_insert_moved(epoch, owner, thread, _ROOT_NS, source='')} returning key_seq)")
+            inserted = _insert_moved(epoch, owner, thread, _ROOT_NS, source=held)
+            parts.append(f"moved as ({inserted} returning key_seq)")
         case "child":
             line, epoch, branch, seq = (next(number) for _ in range(4))
             parts.append(_root(line, epoch))
@@ -218,6 +228,8 @@ def step_text(shape: StepShape) -> str:
         parts.append(f"spilled as ({_spill(next(number), next(number), next(number), 'moved')})")
     if shape.touches:
         parts.append(f"touched as ({_touch(*(next(number) for _ in range(4)), decides='moved')})")
+    if shape.guards:
+        parts.insert(0, _guard(*(next(number) for _ in range(3))))
     return "with " + ",\n".join(parts) + "\nselect 1 from moved"
 
 
@@ -226,6 +238,7 @@ def tasks_text(shape: TasksShape) -> str:
     """The statement that saves writes, takes a thread, or both."""
     number = (f"${index}" for index in itertools.count(4))
     parts: list[str] = []
+    held, is_held = (" from held", " and exists (select 1 from held)") if shape.guards else ("", "")
     match shape.fence:
         case "same":
             parts.append("fence as (select 1 from clew_head where tenant = $1 and line = $2 and epoch = $3)")
@@ -233,11 +246,11 @@ def tasks_text(shape: TasksShape) -> str:
             owner, branch, seq, epoch, top = (next(number) for _ in range(5))
             parts.append(
                 f"fence as (update clew_head set epoch = $3::bigint, owner = {owner}, top_branch = {top}"
-                f" where {_AT} and {_is_at(branch, seq, epoch)} returning 1)"
+                f" where {_AT} and {_is_at(branch, seq, epoch)}{is_held} returning 1)"
             )
         case "new":
             owner, thread = next(number), next(number)
-            parts.append(f"fence as ({_insert_bare('$2', '$3', owner, thread, _ROOT_NS, source='')} returning 1)")
+            parts.append(f"fence as ({_insert_bare('$2', '$3', owner, thread, _ROOT_NS, source=held)} returning 1)")
     line = "$2::bigint"
     decides = "fence"
     if shape.line == "known":
@@ -253,6 +266,8 @@ def tasks_text(shape: TasksShape) -> str:
         parts.append(f"spilled as ({_spill(next(number), next(number), next(number), decides)})")
     if shape.touches:
         parts.append(f"touched as ({_touch(*(next(number) for _ in range(4)), decides='fence')})")
+    if shape.guards:
+        parts.insert(0, _guard(*(next(number) for _ in range(3))))
     return "with " + ",\n".join(parts) + f"\nselect 1 from {decides}"
 
 
@@ -276,6 +291,13 @@ _SPENT = (
 
 def _is_at(branch: str, seq: str, epoch: str) -> str:
     return f"branch = {branch} and seq = {seq} and epoch = {epoch}"
+
+
+def _guard(run_id: str, owner: str, epoch: str) -> str:
+    return (
+        f"held as (select 1 from clew_run where tenant = $1 and run_id = {run_id} and owner = {owner}"
+        f" and epoch = {epoch}::bigint and status = 'running')"
+    )
 
 
 def _root(line: str, epoch: str) -> str:

@@ -1,35 +1,41 @@
 -- Queries on runs and their events, by name. Times are on the database's clock, in microseconds.
 
 -- name: run_add
-insert into clew_run (tenant, run_id, thread, assistant_id, status, strategy, priority, attempt, epoch, run_after, created_at,
-                      updated_at, idempotency_key, metadata, body)
-values (?1, ?2, ?3, ?4, 'pending', ?5, ?6, 0, 0, cast((julianday('now') - 2440587.5) * 86400000000 as integer) + ?7, cast((julianday('now') - 2440587.5) * 86400000000 as integer), cast((julianday('now') - 2440587.5) * 86400000000 as integer), ?8, ?9, ?10)
+insert into clew_run (tenant, run_id, thread, user_id, assistant_id, status, strategy, priority, attempt, epoch, is_ephemeral,
+                      run_after, created_at, updated_at, idempotency_key, metadata, body, owner, lease_until)
+values (?1, ?2, ?3, ?4, ?5, case when ?12 is null then 'pending' else 'running' end, ?6, ?7,
+        case when ?12 is null then 0 else 1 end, case when ?12 is null then 0 else 1 end, ?13,
+        cast((julianday('now') - 2440587.5) * 86400000000 as integer) + ?8, cast((julianday('now') - 2440587.5) * 86400000000 as integer), cast((julianday('now') - 2440587.5) * 86400000000 as integer), ?9, ?10, ?11, ?12,
+        case when ?12 is null then null else cast((julianday('now') - 2440587.5) * 86400000000 as integer) + ?14 end)
 on conflict do nothing
-returning run_id, thread, assistant_id, status, strategy, created_at, updated_at, priority, attempt, epoch, cancel, metadata, error, body, tenant
+returning run_id, thread, user_id, assistant_id, status, strategy, created_at, updated_at, ended_at, priority, attempt, epoch, is_ephemeral, cancel, began, metadata, error, body, tenant
 
 -- name: run_get
-select run_id, thread, assistant_id, status, strategy, created_at, updated_at, priority, attempt, epoch, cancel, metadata, error, body, tenant from clew_run where tenant = ?1 and run_id = ?2
+select run_id, thread, user_id, assistant_id, status, strategy, created_at, updated_at, ended_at, priority, attempt, epoch, is_ephemeral, cancel, began, metadata, error, body, tenant from clew_run where tenant = ?1 and run_id = ?2
 
 -- name: run_keyed
-select run_id, thread, assistant_id, status, strategy, created_at, updated_at, priority, attempt, epoch, cancel, metadata, error, body, tenant from clew_run where tenant = ?1 and idempotency_key = ?2
+select run_id, thread, user_id, assistant_id, status, strategy, created_at, updated_at, ended_at, priority, attempt, epoch, is_ephemeral, cancel, began, metadata, error, body, tenant from clew_run where tenant = ?1 and idempotency_key = ?2
 
 -- name: run_active
-select run_id, thread, assistant_id, status, strategy, created_at, updated_at, priority, attempt, epoch, cancel, metadata, error, body, tenant
+select run_id, thread, user_id, assistant_id, status, strategy, created_at, updated_at, ended_at, priority, attempt, epoch, is_ephemeral, cancel, began, metadata, error, body, tenant
   from clew_run
  where tenant = ?1 and thread = ?2 and status in ('pending', 'running')
  order by created_at, run_id
 
 -- name: run_list
-select run_id, thread, assistant_id, status, strategy, created_at, updated_at, priority, attempt, epoch, cancel, metadata, error, body, tenant
+select run_id, thread, user_id, assistant_id, status, strategy, created_at, updated_at, ended_at, priority, attempt, epoch, is_ephemeral, cancel, began, metadata, error, body, tenant
   from clew_run
  where tenant = ?1 and thread = ?2 and (?3 is null or status = ?3)
  order by created_at desc, run_id desc
  limit ?4 offset ?5
 
+-- name: run_counts
+select status, count(*) from clew_run where status in ('pending', 'running') group by status
+
 -- name: run_claim
 update clew_run
    set status = 'running', owner = ?1, lease_until = cast((julianday('now') - 2440587.5) * 86400000000 as integer) + ?2, attempt = attempt + 1, epoch = epoch + 1,
-       updated_at = cast((julianday('now') - 2440587.5) * 86400000000 as integer), cancel = null
+       updated_at = cast((julianday('now') - 2440587.5) * 86400000000 as integer)
  where (tenant, run_id) in (
         select waiting.tenant, waiting.run_id
           from clew_run as waiting
@@ -42,7 +48,7 @@ update clew_run
          order by waiting.priority desc, waiting.created_at, waiting.run_id
          limit ?3)
    and status = 'pending'
-returning run_id, thread, assistant_id, status, strategy, created_at, updated_at, priority, attempt, epoch, cancel, metadata, error, body, tenant
+returning run_id, thread, user_id, assistant_id, status, strategy, created_at, updated_at, ended_at, priority, attempt, epoch, is_ephemeral, cancel, began, metadata, error, body, tenant
 
 -- name: run_renew
 update clew_run
@@ -50,10 +56,18 @@ update clew_run
  where owner = ?1 and status = 'running'
 returning run_id, epoch, cancel
 
+-- name: run_guard
+select 1 from clew_run
+ where tenant = ?1 and run_id = ?2 and owner = ?3 and epoch = ?4 and status = 'running'
+
+-- name: run_begin
+update clew_run set began = ?5
+ where tenant = ?1 and run_id = ?2 and owner = ?3 and epoch = ?4 and status = 'running'
+
 -- name: run_end
 update clew_run
-   set status = ?5, error = ?6, owner = null, lease_until = null, updated_at = cast((julianday('now') - 2440587.5) * 86400000000 as integer)
- where tenant = ?1 and run_id = ?2 and owner = ?3 and epoch = ?4 and status = 'running'
+   set status = ?5, error = ?6, lease_until = null, updated_at = cast((julianday('now') - 2440587.5) * 86400000000 as integer), ended_at = cast((julianday('now') - 2440587.5) * 86400000000 as integer)
+ where tenant = ?1 and run_id = ?2 and owner = ?3 and epoch = ?4 and status in ('running', ?5)
 
 -- name: run_release
 update clew_run
@@ -62,7 +76,7 @@ update clew_run
 returning run_id
 
 -- name: run_expired
-select tenant, run_id, attempt
+select run_id, thread, user_id, assistant_id, status, strategy, created_at, updated_at, ended_at, priority, attempt, epoch, is_ephemeral, cancel, began, metadata, error, body, tenant
   from clew_run
  where status = 'running' and lease_until <= cast((julianday('now') - 2440587.5) * 86400000000 as integer)
  order by lease_until
@@ -70,7 +84,8 @@ select tenant, run_id, attempt
 
 -- name: run_set
 update clew_run
-   set status = ?4, error = ?5, owner = null, lease_until = null, updated_at = cast((julianday('now') - 2440587.5) * 86400000000 as integer)
+   set status = ?4, error = ?5, owner = null, lease_until = null, updated_at = cast((julianday('now') - 2440587.5) * 86400000000 as integer),
+       ended_at = case when ?4 = 'pending' then null else cast((julianday('now') - 2440587.5) * 86400000000 as integer) end
  where tenant = ?1 and run_id = ?2 and status = ?3
 
 -- name: run_cancel
@@ -81,15 +96,22 @@ update clew_run
 -- name: run_remove
 delete from clew_run where tenant = ?1 and run_id = ?2
 
+-- name: run_settle
+update clew_thread
+   set status = case when exists (select 1 from clew_run where tenant = ?1 and thread = ?2 and status in ('pending', 'running'))
+                     then 'busy' else ?3 end
+ where tenant = ?1 and thread = ?2
+returning status
+
 -- name: event_add
-insert into clew_event (tenant, run_id, seq, name, body)
+insert into clew_event (tenant, run_id, thread, seq, body)
 select ?1, ?2, ?5, ?6, ?7
  where exists (select 1 from clew_run
                 where tenant = ?1 and run_id = ?2 and owner = ?3 and epoch = ?4 and status = 'running')
-on conflict (tenant, run_id, seq) do nothing
+on conflict (tenant, run_id, seq) do update set body = excluded.body
 
 -- name: event_list
-select seq, name, body
+select seq, body
   from clew_event
  where tenant = ?1 and run_id = ?2 and seq > ?3
  order by seq
@@ -100,3 +122,9 @@ select coalesce(max(seq), 0) from clew_event where tenant = ?1 and run_id = ?2
 
 -- name: event_remove
 delete from clew_event where tenant = ?1 and run_id = ?2
+
+-- name: line_run_steps
+select branch, seq from clew_step where tenant = ? and line = ? and run_id = ?
+
+-- name: head_fence
+update clew_head set epoch = epoch + ? where tenant = ? and thread = ? and ns = ''

@@ -6,12 +6,15 @@ create table clew_run (
     updated_at integer not null,
     run_after integer not null,
     lease_until integer,
+    ended_at integer,
     epoch integer not null,
     priority integer not null,
     attempt integer not null,
+    is_ephemeral integer not null,
     tenant text not null,
     run_id text not null,
     thread text not null,
+    user_id text not null,
     assistant_id text not null,
     status text not null,
     strategy text not null,
@@ -19,6 +22,7 @@ create table clew_run (
     cancel text,
     idempotency_key text,
     metadata text not null,
+    began text,
     error text,
     body blob not null,
     primary key (tenant, run_id)
@@ -32,15 +36,17 @@ create index clew_run_leased on clew_run (owner, lease_until) where status = 'ru
 
 create index clew_run_thread on clew_run (tenant, thread, created_at);
 
+create index clew_run_ended on clew_run (ended_at) where ended_at is not null;
+
 create unique index clew_run_key on clew_run (tenant, idempotency_key) where idempotency_key is not null;
 
--- What a run has shown, for whoever reads along or comes back.
+-- What a run has shown, for whoever reads along or comes back: in batches, `seq` is the number of a batch's last event.
 
 create table clew_event (
     seq integer not null,
     tenant text not null,
     run_id text not null,
-    name text not null,
+    thread text not null,
     body blob not null,
     primary key (tenant, run_id, seq)
 );
