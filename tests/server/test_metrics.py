@@ -2,7 +2,145 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from typing import Any
+
+import httpx
+import pytest
+from starlette.responses import StreamingResponse
+
 from clew.server.metrics import Metrics
+from tests.server.kit import Api, InProcess
+
+
+def requests_of(told: dict[str, Any]) -> set[tuple[str, str, str, float]]:
+    """Method, route, status and number of what a service has answered."""
+    found = [(each["labels"], each["value"]) for each in told["clew_http_requests_total"]]
+    return {(labels["method"], labels["route"], labels["status"], value) for labels, value in found}
+
+
+def test_requests_are_counted_by_route_and_tell_of_nobody(here: InProcess) -> None:
+    @here.app.get("/breaks")
+    async def breaks() -> None:
+        raise RuntimeError("a secret")
+
+    here.request("POST", "/threads", json={"thread_id": "secret/1", "metadata": {"secret": True}})
+    for path in ("/threads/secret%2F1", "/threads/secret", "/secret", "/secret2", "/breaks"):
+        here.request("GET", path)
+    here.request("SECRET", "/threads")
+
+    told = here.request("GET", "/metrics?format=json").json()
+    text = here.request("GET", "/metrics").text
+
+    assert requests_of(told) == {
+        ("POST", "/threads", "200", 1),
+        ("GET", "/threads/{thread_id}", "200", 1),
+        ("GET", "/threads/{thread_id}", "404", 1),
+        ("GET", "unmatched", "404", 2),
+        ("GET", "/breaks", "500", 1),
+        ("other", "/threads", "405", 1),
+    }
+    assert 'clew_http_request_duration_seconds_count{method="GET",route="/threads/{thread_id}"} 2.0' in text
+    assert 'clew_http_requests_total{method="GET",route="/metrics",status="200"} 1.0' in text
+    assert "secret" not in text.lower()
+    assert here.user not in text
+
+
+def test_metrics_need_no_key_and_a_format_that_there_is(api: Api) -> None:
+    answer = api.of("").request("GET", "/metrics", headers={"x-api-key": ""})
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert "# TYPE clew_http_requests_total counter" in answer.text
+    assert "process_resident_memory_bytes" in answer.text
+    assert api.request("GET", "/metrics?format=xml").status_code == 422
+
+
+def test_a_stream_is_not_held_back_and_is_timed_to_its_end(here: InProcess) -> None:
+    gate = asyncio.Event()
+
+    @here.app.get("/slow")
+    async def slow() -> StreamingResponse:
+        async def parts() -> Any:
+            yield b"first"
+            await gate.wait()
+            yield b"last"
+
+        return StreamingResponse(parts())
+
+    async def read() -> list[Any]:
+        """The parts as the server sends them: the second is made only when the first has been seen."""
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message.get("body", message["type"]))
+            if message.get("body") == b"first":
+                sent.append(here.app.state.clew.metrics.as_json().get("clew_http_requests_total"))
+                gate.set()
+
+        async def receive() -> Any:
+            await asyncio.Event().wait()
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/slow",
+            "raw_path": b"/slow",
+            "headers": [],
+            "query_string": b"",
+        }
+        await here.app({**scope, "asgi": {"version": "3.0", "spec_version": "2.4"}}, receive, send)
+        return sent
+
+    sent = here.runner.run(read())
+
+    assert sent[:4] == ["http.response.start", b"first", None, b"last"]
+    assert requests_of(here.app.state.clew.metrics.as_json()) == {("GET", "/slow", "200", 1)}
+
+
+def test_a_request_keeps_its_id_or_gets_one(here: InProcess) -> None:
+    given = here.request("GET", "/ok", headers={"x-request-id": "from-the-proxy/1"})
+    made = [here.request("GET", "/nowhere").headers["x-request-id"] for _ in range(2)]
+    odd = here.request("GET", "/ok", headers={"x-request-id": "x" * 129}).headers.get_list("x-request-id")
+
+    assert given.headers["x-request-id"] == "from-the-proxy/1"
+    assert len(made[0]) == 32
+    assert made[0] != made[1]
+    assert [len(id) for id in odd] == [32]
+
+
+def test_each_request_is_a_line_for_who_asks_for_it(here: InProcess, caplog: pytest.LogCaptureFixture) -> None:
+    here.request("GET", "/ok")
+    assert [record for record in caplog.records if record.name == "clew.server.access"] == []
+    with caplog.at_level(logging.INFO, "clew.server.access"):
+        here.request("GET", "/threads/no%0Asuch", headers={"x-request-id": "r1"})
+    (line,) = (record for record in caplog.records if record.name == "clew.server.access")
+
+    assert line.getMessage().startswith(r"GET '/threads/no\nsuch' 404 ")
+    assert (line.method, line.route, line.status, line.request_id) == ("GET", "/threads/{thread_id}", 404, "r1")  # type: ignore[attr-defined] - `extra`
+    assert line.seconds > 0  # type: ignore[attr-defined] - `extra`
+
+
+def test_who_leaves_before_the_answer_is_counted_as_such(here: InProcess) -> None:
+    asked = asyncio.Event()
+
+    @here.app.get("/waits")
+    async def waits() -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    async def leave() -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(here.app), base_url="http://clew") as http:
+            request = asyncio.ensure_future(http.get("/waits"))
+            await asked.wait()
+            request.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await request
+
+    here.runner.run(leave())
+
+    assert requests_of(here.app.state.clew.metrics.as_json()) == {("GET", "/waits", "499", 1)}
 
 
 def test_runs_are_counted_from_claim_to_end() -> None:

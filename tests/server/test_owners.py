@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from clew.checkpoint.memory import InMemorySaver
 from tests.server.kit import Api, make_app, said
 
-OPEN = {"/ok", "/info"}
+OPEN = {"/ok", "/info", "/metrics"}
 LISTS = {  # name nothing of anyone's: what they give is looked at below
     "POST /assistants", "POST /assistants/search", "POST /assistants/count", "POST /threads", "POST /threads/search",
     "POST /threads/count", "POST /threads/prune", "PUT /store/items", "GET /store/items", "DELETE /store/items",

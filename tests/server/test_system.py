@@ -59,10 +59,13 @@ def test_what_goes_wrong_inside_is_logged_and_not_shown(here: InProcess, caplog:
     async def breaks() -> None:
         raise RuntimeError("a secret")
 
-    answer = here.request("GET", "/breaks")
+    answer = here.request("GET", "/breaks", headers={"origin": "https://ui.example"})
 
-    assert (answer.status_code, answer.json()) == (500, {"detail": "internal error", "error": "RuntimeError"})
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (500, "*")
+    id = answer.headers["x-request-id"]
+    assert answer.json() == {"detail": "internal error", "error": "RuntimeError", "request_id": id}
     assert "a secret" in caplog.text
+    assert f"GET /breaks failed (request {id})" in caplog.text
     assert here.request("GET", "/nowhere").json() == {"detail": "Not Found"}
     assert here.request("POST", "/threads", content=b"{").status_code == 422
 

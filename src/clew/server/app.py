@@ -18,6 +18,7 @@ from clew.server.assistants import Assistants
 from clew.server.auth import Authenticate, authenticator
 from clew.server.bodies import IGNORED, NameIgnored
 from clew.server.caller import Service
+from clew.server.observed import REQUEST_ID, Observed
 from clew.server.pages import NEXT, TOTAL
 from clew.server.paths import KeepSlashes
 from clew.server.registry import Registry
@@ -26,7 +27,7 @@ from clew.store.base import BaseStore
 from clew.threads import Threads
 from clew.version import __version__
 
-EXPOSED = ("content-location", "location", TOTAL, NEXT, IGNORED)
+EXPOSED = ("content-location", "location", TOTAL, NEXT, IGNORED, REQUEST_ID)
 
 
 def create_app(
@@ -52,7 +53,7 @@ def create_app(
     registry, now = Registry(graphs, storage), datetime.now(UTC)
     own: dict[str, Any] = {"title": "clew", "version": __version__, "lifespan": _lifespan}
     app = FastAPI(**own | settings)
-    app.state.clew = Service(
+    app.state.clew = service = Service(
         registry=registry,
         storage=storage,
         store=store,
@@ -65,6 +66,7 @@ def create_app(
         app.include_router(room.router)
     errors.install(app)
     app.add_middleware(NameIgnored)
+    app.add_middleware(Observed, metrics=service.metrics)
     app.add_middleware(KeepSlashes)
     app.add_middleware(
         CORSMiddleware,

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from clew.errors import (
     CheckpointNotFoundError,
@@ -65,7 +66,6 @@ def install(app: FastAPI) -> None:
             app.add_exception_handler(error, _said)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(Exception, _unforeseen)
 
 
 def status_of(error: Exception) -> int:
@@ -75,10 +75,16 @@ def status_of(error: Exception) -> int:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
+def unforeseen(scope: Scope, error: Exception, request_id: str) -> Response:
+    """The answer to a request that failed for a reason of the service's own, which is logged and not shown."""
+    log.error("%s %s failed (request %s)", scope["method"], scope["path"], request_id, exc_info=error)
+    return _answer(500, "internal error", {"error": type(error).__name__, "request_id": request_id})
+
+
 async def _said(request: Request, error: Exception) -> Response:
     status = status_of(error)
     if status == 500:
-        return await _unforeseen(request, error)
+        raise error  # it is answered as what no route foresaw
     hint = getattr(error, "hint", None)
     return _answer(status, str(error), {"hint": hint} if hint else {})
 
@@ -92,11 +98,6 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     said = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
     return _answer(422, "; ".join(said))
-
-
-async def _unforeseen(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _answer(500, "internal error", {"error": type(error).__name__})
 
 
 def _answer(status: int, detail: str, more: dict[str, Any] | None = None) -> Response:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from clew.server.caller import Service
 from clew.server.formats import reply
+from clew.server.metrics import CONTENT_TYPE
 from clew.threads import EVERYONE
 from clew.version import __version__
 
@@ -36,3 +39,12 @@ async def info() -> Response:
             "host": {"kind": "self-hosted"},
         }
     )
+
+
+@router.get("/metrics")
+async def metrics(request: Request, format: Literal["prometheus", "json"] = "prometheus") -> Response:
+    """What this process counts and times, for Prometheus; tells of no owner, thread or run."""
+    service: Service = request.app.state.clew
+    if format == "json":
+        return reply(service.metrics.as_json())
+    return Response(service.metrics.as_text(), media_type=CONTENT_TYPE)
