@@ -10,9 +10,10 @@ from clew.errors import MissingExtraError
 try:
     from clew.server.app import create_app
     from clew.server.auth import ApiKeys, Owner
+    from clew.server.http import Cors, HeaderRules, HttpSettings, configurable_of
 except ModuleNotFoundError as error:
     if error.name not in ("fastapi", "starlette", "pydantic", "pydantic_core", "prometheus_client"):
         raise
     raise MissingExtraError("the HTTP service", "server") from error
 
-__all__ = ("ApiKeys", "Owner", "create_app")
+__all__ = ("ApiKeys", "Cors", "HeaderRules", "HttpSettings", "Owner", "configurable_of", "create_app")

@@ -9,18 +9,20 @@ from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from clew.checkpoint._face import CheckpointSaver
 from clew.server import errors
 from clew.server.assistants import Assistants
 from clew.server.auth import Authenticate, authenticator
+from clew.server.beside import lifespan_of, put_beside
 from clew.server.bodies import IGNORED, NameIgnored
 from clew.server.caller import Service
+from clew.server.http import HttpSettings, Room
 from clew.server.observed import REQUEST_ID, Observed
 from clew.server.pages import NEXT, TOTAL
-from clew.server.paths import KeepSlashes
+from clew.server.paths import Below, KeepSlashes
 from clew.server.registry import Registry
 from clew.server.routes import assistants, items, states, system, threads
 from clew.store.base import BaseStore
@@ -28,6 +30,12 @@ from clew.threads import Threads
 from clew.version import __version__
 
 EXPOSED = ("content-location", "location", TOTAL, NEXT, IGNORED, REQUEST_ID)
+ROOMS: Mapping[Room, tuple[APIRouter, ...]] = {
+    "meta": (system.meta,),
+    "assistants": (assistants.router,),
+    "threads": (threads.router, states.router),
+    "store": (items.router,),
+}
 
 
 def create_app(
@@ -36,7 +44,7 @@ def create_app(
     *,
     store: BaseStore | None = None,
     auth: Authenticate | Mapping[str, str] | None = None,
-    cors_origins: tuple[str, ...] = ("*",),
+    http: HttpSettings | None = None,
     **settings: Any,
 ) -> FastAPI:
     """An application that serves graphs; run it, or mount it in another one.
@@ -44,14 +52,16 @@ def create_app(
     `graphs` has a compiled graph, a `StateGraph` or a factory of either by name; each runs on `storage`, a saver of
     clew, and on `store`, whatever it was compiled with. Both are the caller's to close. `auth` is a mapping from API
     keys to user ids, or an async function that gives a request's `Owner`; without it everything belongs to everyone.
-    `settings` go to `FastAPI`.
+    `http` says which rooms it has, and what is around them. `settings` go to `FastAPI`.
     """
     if not isinstance(storage, CheckpointSaver):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
         raise TypeError(f"storage is a {type(storage).__name__}, not a saver of clew")
     if store is not None and not hasattr(store, "abatch"):
         raise TypeError(f"store is a {type(store).__name__}, not a store of clew")
-    registry, now = Registry(graphs, storage), datetime.now(UTC)
+    registry, now, http = Registry(graphs, storage), datetime.now(UTC), http or HttpSettings()
     own: dict[str, Any] = {"title": "clew", "version": __version__, "lifespan": _lifespan}
+    if "meta" in http.disabled:
+        own["openapi_url"] = None
     app = FastAPI(**own | settings)
     app.state.clew = service = Service(
         registry=registry,
@@ -61,26 +71,40 @@ def create_app(
         assistants=Assistants(storage, registry, now),
         authenticate=authenticator(auth),
         started_at=now,
+        http=http,
     )
-    for room in (system, assistants, threads, states, items):
-        app.include_router(room.router)
+    for router in (system.router, *(each for room in ROOMS if room not in http.disabled for each in ROOMS[room])):
+        app.include_router(router)
     errors.install(app)
     app.add_middleware(NameIgnored)
     app.add_middleware(Observed, metrics=service.metrics)
     app.add_middleware(KeepSlashes)
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=list(cors_origins),
-        allow_methods=["*"],
-        allow_headers=["*"],
-        allow_private_network=True,
-        expose_headers=list(EXPOSED),
-    )
+    _surround(app, http)
     return app
 
 
+def _surround(app: FastAPI, http: HttpSettings) -> None:
+    """Put around the application what `http` says; what comes last is the outermost."""
+    if http.app is not None:
+        put_beside(app, http.app, authenticates=http.authenticates_app)
+    if http.mount_prefix:
+        app.add_middleware(Below, prefix=http.mount_prefix)
+    if (cors := http.browsers) is not None:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors.allow_origins,
+            allow_origin_regex=cors.allow_origin_regex,
+            allow_methods=cors.allow_methods,
+            allow_headers=cors.allow_headers,
+            allow_credentials=cors.allow_credentials,
+            allow_private_network=True,
+            expose_headers=(*EXPOSED, *cors.expose_headers),
+            max_age=cors.max_age,
+        )
+
+
 @contextlib.asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
+async def _lifespan(app: FastAPI) -> AsyncGenerator[Mapping[str, Any]]:
     """Set up the tables before the first request; a mounted application does so with the first."""
     service: Service = app.state.clew
     for part in (service.storage, service.store):
@@ -91,4 +115,5 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
             await setup()
         else:
             await asyncio.to_thread(setup)
-    yield
+    async with lifespan_of(service.http.app) as state:
+        yield state

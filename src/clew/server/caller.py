@@ -13,6 +13,7 @@ from clew.checkpoint._face import CheckpointSaver
 from clew.server.assistants import Assistants
 from clew.server.auth import Authenticate, Owner
 from clew.server.errors import ApiError
+from clew.server.http import HttpSettings
 from clew.server.metrics import Metrics
 from clew.server.owned_store import owned
 from clew.server.paths import with_slashes
@@ -33,6 +34,7 @@ class Service:
     assistants: Assistants
     authenticate: Authenticate
     started_at: datetime
+    http: HttpSettings = field(default_factory=HttpSettings)
     metrics: Metrics = field(default_factory=Metrics)
 
 

@@ -81,6 +81,11 @@ def unforeseen(scope: Scope, error: Exception, request_id: str) -> Response:
     return _answer(500, "internal error", {"error": type(error).__name__, "request_id": request_id})
 
 
+async def answer_to(request: Request, error: Exception) -> Response:
+    """The answer to a request that failed before it came to a route."""
+    return await (_http if isinstance(error, HTTPException) else _said)(request, error)
+
+
 async def _said(request: Request, error: Exception) -> Response:
     status = status_of(error)
     if status == 500:

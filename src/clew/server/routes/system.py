@@ -15,18 +15,19 @@ from clew.version import __version__
 
 SURFACE = "0.16.7"  # the version of the field's platform whose surface this is; user interfaces ask for it
 router = APIRouter(tags=["system"])
+meta = APIRouter(tags=["system"])  # what an application may hide
 
 
 @router.get("/ok")
 async def ok(request: Request, check_db: bool = False) -> Response:
     """Whether the service answers and, with `check_db`, its database."""
-    if check_db:
-        service: Service = request.app.state.clew
+    service: Service = request.app.state.clew
+    if check_db and "meta" not in service.http.disabled:
         await service.threads.of(EVERYONE).alist(limit=1)
     return reply({"ok": True, "services": {}})
 
 
-@router.get("/info")
+@meta.get("/info")
 async def info() -> Response:
     """What the service can do; user interfaces ask first."""
     flags = {"assistants": True, "crons": False, "langsmith": False, "langsmith_tracing_replicas": False}
@@ -41,7 +42,7 @@ async def info() -> Response:
     )
 
 
-@router.get("/metrics")
+@meta.get("/metrics")
 async def metrics(request: Request, format: Literal["prometheus", "json"] = "prometheus") -> Response:
     """What this process counts and times, for Prometheus; tells of no owner, thread or run."""
     service: Service = request.app.state.clew
