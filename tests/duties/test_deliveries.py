@@ -32,7 +32,7 @@ def end(office: Office, run: RunRow, status: str = "success", **said: Any) -> bo
     """End a run as a worker does, and have it told."""
 
     def steps() -> Steps[bool]:
-        is_mine = yield from runs.end_run(run, "w", status)
+        is_mine = (yield from runs.end_run(office.place(run.thread), run, "w", status)) is not None
         if is_mine:
             yield from add_delivery(office.place(run.thread), run, status, **said)
         return is_mine

@@ -418,7 +418,7 @@ def test_every_query_is_answered_by_memory_too_and_by_an_index() -> None:
             connection.execute(statement)
     queries = named_queries("sqlite")
 
-    files = [resources.files("clew.storage") / "sql" / f"sqlite_{room}.sql" for room in ("runs", "duties")]
+    files = [resources.files("clew.storage") / "sql" / f"sqlite_{room}.sql" for room in ("runs", "duties", "crons")]
     service = {
         name for file in files for name in re.findall(r"-- name: (\w+)", file.read_text("utf-8"))
     }  # not in memory

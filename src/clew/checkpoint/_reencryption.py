@@ -10,6 +10,7 @@ from clew.checkpoint._retention import MakeOp, Work
 from clew.errors import EncryptionError
 from clew.storage import direct
 from clew.storage.assistants import rekey_assistants
+from clew.storage.crons import rekey_crons
 from clew.storage.reseal import Rekeying
 from clew.storage.threads import rekey_row, rows_to_rekey
 from clew.storage.upkeep import sweep_spills
@@ -41,4 +42,5 @@ def reencryption(root: Callable[[str], Place], op: MakeOp, thread_ids: Sequence[
             changed += yield op(name, partial(rekey_row, root(name)), kind="reencrypt")
     if thread_ids is None:
         changed += yield op("", lambda: rekey_assistants(root("")), kind="reencrypt")
+        changed += yield op("", lambda: rekey_crons(root("")), kind="reencrypt")
     return changed

@@ -70,6 +70,12 @@ class MemoryThreads:
     def _do_event_drop_thread(self, tenant: str, thread: str) -> list[Row]:
         return [(0,)]
 
+    def _do_cron_drop_thread(self, tenant: str, thread: str) -> list[Row]:
+        return [(0,)]
+
+    def _do_cron_body_list(self, tenant: str) -> list[Row]:
+        return []
+
     def _do_thread_list_mine(self, *params: Any) -> list[Row]:
         return self._do_thread_list_everyone(*params)
 

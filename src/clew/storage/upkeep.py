@@ -66,6 +66,7 @@ def delete_thread(tenant: str, thread: str) -> Steps[None]:
     yield from delete_log(tenant, thread)
     yield Query("event_drop_thread", (tenant, thread))
     yield Query("run_drop_thread", (tenant, thread))
+    yield Query("cron_drop_thread", (tenant, thread))
     yield Query("thread_remove", (tenant, thread))
 
 

@@ -29,6 +29,7 @@ TABLES = (
     "clew_event",
     "clew_duty",
     "clew_delivery",
+    "clew_cron",
 )
 _LOCK = 0x636C6577  # "clew"
 _WAIT = "60s"  # for other clients that set the same schema up

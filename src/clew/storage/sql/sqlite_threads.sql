@@ -101,3 +101,9 @@ delete from clew_run where tenant = ?1 and thread = ?2
 -- name: event_drop_thread
 delete from clew_event
  where tenant = ?1 and run_id in (select run_id from clew_run where tenant = ?1 and thread = ?2)
+
+-- name: cron_drop_thread
+delete from clew_cron where tenant = ?1 and thread = ?2
+
+-- name: cron_body_list
+select cron_id, user_id, body from clew_cron where tenant = ?1
