@@ -17,7 +17,7 @@ from clew.checkpoint.memory import InMemorySaver
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.store.memory import InMemoryStore
 from tests.both import own_saver
-from tests.server.kit import Api, InProcess, Remote, make_app
+from tests.server.kit import Api, InProcess, Remote, Serve, make_app, owners_only
 
 __all__ = ["own_saver"]
 
@@ -62,6 +62,38 @@ def api(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Api]:
         else:
             with SqliteSaver.from_conn_string(str(tmp_path / "threads.db"), synchronous="NORMAL") as saver:
                 yield InProcess(make_app(saver, InMemoryStore()), runner, user)
+
+
+@pytest.fixture(params=["owned", "shared"])
+def guarded(request: pytest.FixtureRequest) -> Iterator[Api]:
+    """A service whose handlers give each user what they own; as rows of their own, and by the handlers alone."""
+    with asyncio.Runner() as runner, SqliteSaver.from_conn_string(":memory:") as saver:
+        app = make_app(saver, InMemoryStore(), auth=owners_only(), shared=request.param == "shared")
+        yield InProcess(app, runner, f"user.{next(_numbers)}")
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Gives services with an `Auth`, as ada sees them."""
+    with asyncio.Runner() as runner, SqliteSaver.from_conn_string(":memory:") as saver:
+
+        def make(auth: Any, *, user: str = "ada", **settings: Any) -> InProcess:
+            return InProcess(make_app(saver, InMemoryStore(), auth=auth, **settings), runner, user)
+
+        yield make
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def kept(request: pytest.FixtureRequest) -> Iterator[Serve]:
+    """The same, where filters meet each database."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("serve")
+        return
+    saver = request.getfixturevalue("postgres_saver").with_tenant(f"auth-{request.node.name}"[:60])
+    with asyncio.Runner() as runner:
+        yield lambda auth, user="ada", **settings: InProcess(
+            make_app(saver, InMemoryStore(), auth=auth, **settings), runner, user
+        )
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypedDict
 
 import httpx
 from fastapi import FastAPI, Request
+from langgraph_sdk import Auth
 from langgraph_sdk.client import LangGraphClient, SyncLangGraphClient
 
 from clew.graph import START, StateGraph
@@ -54,6 +55,36 @@ def agent() -> StateGraph[Any]:
 async def owner_of(request: Request) -> Owner:
     """Everyone is who they say they are: the owner is the request's key."""
     return Owner(request.headers["x-api-key"])
+
+
+def keyed() -> Auth:
+    """An `Auth` that lets everyone be who they say they are: `x-api-key: name` or `name permission permission`."""
+    auth = Auth()
+
+    @auth.authenticate
+    async def authenticate(headers: dict[Any, Any]) -> Any:
+        if "x-api-key" not in headers:
+            raise Auth.exceptions.HTTPException(401, "who are you?", headers={"www-authenticate": "Key"})
+        name, *permissions = headers["x-api-key"].split(" ")
+        return {"identity": name, "permissions": permissions, "team": name[:1]}
+
+    return auth
+
+
+def owners_only() -> Auth:
+    """The field's usual handlers: what a user makes bears their name, and everything is looked for by it."""
+    auth = keyed()
+
+    @auth.on
+    async def own(ctx: Any, value: Any) -> Any:
+        value.setdefault("metadata", {})["owner"] = ctx.user.identity
+        return {"owner": ctx.user.identity}
+
+    @auth.on.store
+    async def own_items(ctx: Any, value: Any) -> None:
+        value["namespace"] = (ctx.user.identity.replace(".", "-"), *(value["namespace"] or ()))
+
+    return auth
 
 
 def make_app(saver: Any, store: Any, **settings: Any) -> FastAPI:
@@ -127,6 +158,7 @@ class Remote:
 
 
 Api = InProcess | Remote
+Serve = Callable[..., InProcess]
 
 
 def said(text: str, as_node: str = "__start__") -> dict[str, Any]:

@@ -50,6 +50,16 @@ def flattened(routes: Any) -> list[APIRoute]:
 
 @pytest.mark.parametrize("route", named_routes())
 def test_what_is_anothers_is_not_there(api: Api, route: str) -> None:
+    steal(api, route)
+
+
+@pytest.mark.parametrize("route", named_routes())
+def test_what_handlers_exclude_is_not_there(guarded: Api, route: str) -> None:
+    steal(guarded, route)
+
+
+def steal(api: Api, route: str) -> None:
+    """Name what is another's on a route, and what never was: the answers are the same."""
     thread = api.threads.create(graph_id="agent", supersteps=[said("private")])
     assistant = api.assistants.create("agent", name="private")
     state = api.threads.get_state(thread["thread_id"])
@@ -77,6 +87,18 @@ def test_what_is_anothers_is_not_there(api: Api, route: str) -> None:
 
 
 def test_lists_have_what_is_ones_own(api: Api) -> None:
+    assistant = look(api)["assistant_id"]
+
+    mine = api.of(f"not {api.user}").assistants.create("made", assistant_id=assistant)
+    assert (mine["graph_id"], api.assistants.get(assistant)["graph_id"]) == ("made", "agent")
+
+
+def test_lists_have_what_handlers_leave(guarded: Api) -> None:
+    look(guarded)
+
+
+def look(api: Api) -> Any:
+    """Look for what is another's in every list; gives the other's assistant."""
     thread = api.threads.create(metadata={"private": True})
     assistant = api.assistants.create("agent", metadata={"private": True})
     other = api.of(f"not {api.user}")
@@ -88,5 +110,4 @@ def test_lists_have_what_is_ones_own(api: Api) -> None:
     assert other.threads.prune([thread["thread_id"]], strategy="keep_latest") == {"pruned_count": 0}
     assert other.assistants.search(metadata={"private": True}) == []
     assert other.assistants.count(name=assistant["name"]) == 0
-    mine = other.assistants.create("made", assistant_id=assistant["assistant_id"])
-    assert (mine["graph_id"], api.assistants.get(assistant["assistant_id"])["graph_id"]) == ("made", "agent")
+    return assistant

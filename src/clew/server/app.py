@@ -19,6 +19,7 @@ from clew.server.auth import Authenticate, authenticator
 from clew.server.beside import lifespan_of, put_beside
 from clew.server.bodies import IGNORED, NameIgnored
 from clew.server.caller import Service
+from clew.server.handlers import Handlers, is_auth
 from clew.server.http import HttpSettings, Room
 from clew.server.observed import REQUEST_ID, Observed
 from clew.server.pages import NEXT, TOTAL
@@ -43,21 +44,25 @@ def create_app(
     storage: CheckpointSaver,
     *,
     store: BaseStore | None = None,
-    auth: Authenticate | Mapping[str, str] | None = None,
+    auth: Authenticate | Mapping[str, str] | Any = None,
+    shared: bool = False,
     http: HttpSettings | None = None,
     **settings: Any,
 ) -> FastAPI:
     """An application that serves graphs; run it, or mount it in another one.
 
     `graphs` has a compiled graph, a `StateGraph` or a factory of either by name; each runs on `storage`, a saver of
-    clew, and on `store`, whatever it was compiled with. Both are the caller's to close. `auth` is a mapping from API
-    keys to user ids, or an async function that gives a request's `Owner`; without it everything belongs to everyone.
-    `http` says which rooms it has, and what is around them. `settings` go to `FastAPI`.
+    clew, and on `store`, whatever it was compiled with. Both are the caller's to close. `auth` is a
+    `langgraph_sdk.Auth`, a mapping from API keys to user ids, or an async function that gives a request's `Owner`;
+    without it everything belongs to everyone. With it, what a user makes is that user's, unless `shared`: then all
+    belongs to the installation, and who may do what is for the handlers of the `Auth` to say. `http` says which rooms
+    it has, and what is around them. `settings` go to `FastAPI`.
     """
     if not isinstance(storage, CheckpointSaver):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
         raise TypeError(f"storage is a {type(storage).__name__}, not a saver of clew")
     if store is not None and not hasattr(store, "abatch"):
         raise TypeError(f"store is a {type(store).__name__}, not a store of clew")
+    handlers = Handlers(auth) if is_auth(auth) else None
     registry, now, http = Registry(graphs, storage), datetime.now(UTC), http or HttpSettings()
     own: dict[str, Any] = {"title": "clew", "version": __version__, "lifespan": _lifespan}
     if "meta" in http.disabled:
@@ -69,9 +74,10 @@ def create_app(
         store=store,
         threads=Threads(storage),
         assistants=Assistants(storage, registry, now),
-        authenticate=authenticator(auth),
+        authenticate=authenticator(auth, handlers, is_shared=shared),
         started_at=now,
         http=http,
+        handlers=handlers,
     )
     for router in (system.router, *(each for room in ROOMS if room not in http.disabled for each in ROOMS[room])):
         app.include_router(router)

@@ -20,7 +20,7 @@ from clew.storage.assistants import AssistantRow, Said
 from clew.storage.operation import LogOp
 from clew.storage.query import Steps
 from clew.storage.session import LogSession
-from clew.storage.threads import contains
+from clew.storage.threads import Only, contains
 
 T = TypeVar("T")
 
@@ -37,12 +37,13 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """An assistant with the version in use."""
+    """An assistant with the version in use; `is_built_in`: its graph has it by itself, and nobody changed it."""
 
     id: str
     created_at: datetime
     updated_at: datetime
     current: Version
+    is_built_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +65,35 @@ class Filter:
 
 
 class Assistants:
-    """The assistants of one owner ("" where there are no users)."""
+    """The assistants of one owner ("" where there are no users); with `only`, those whose metadata fit."""
 
-    def __init__(self, storage: CheckpointSaver, registry: Registry, started_at: datetime, user_id: str = "") -> None:
+    def __init__(
+        self,
+        storage: CheckpointSaver,
+        registry: Registry,
+        started_at: datetime,
+        user_id: str = "",
+        only: Only | None = None,
+    ) -> None:
         self._storage = storage
         self._registry = registry
         self._started_at = started_at
         self._user_id = user_id
+        self._only = only
 
-    def of(self, user_id: str | None) -> Assistants:
+    def of(self, user_id: str | None, *, only: Only | None = None) -> Assistants:
         """The same of another owner."""
-        return Assistants(self._storage, self._registry, self._started_at, user_id or "")
+        return Assistants(self._storage, self._registry, self._started_at, user_id or "", only)
+
+    def id_of(self, name: str) -> str:
+        """The id of an assistant that is named by its id or, for the one that each graph has, by the graph's name."""
+        return default_id(name) if name in self._registry else name
 
     async def create(self, id: str | None, said: Said, *, if_exists: Literal["raise", "do_nothing"]) -> Assistant:
         """Make an assistant; raises `ApiError` 404 for an unknown graph, 409 for an id that is taken."""
         self._check_graph(said.graph_id)
+        if self._only is not None:
+            said = said._replace(metadata=self._only.made(said.metadata))
         id, now = id or str(uuid.uuid4()), _now()
         row = None
         if id not in self._registry.default_ids:
@@ -91,26 +106,28 @@ class Assistants:
 
     async def get(self, id: str) -> Assistant:
         """An assistant; raises `ApiError` 404."""
-        row = await self._run(lambda: rules.find_assistant(self._root, self._user_id, id)) or self._default(id)
-        if row is None:
+        own = await self._run(lambda: rules.find_assistant(self._root, self._user_id, id))
+        row = own or self._default(id)
+        if row is None or not self._exists(row.said):
             raise not_found("assistant", id)
-        return _assistant(row)
+        return _assistant(row, is_built_in=own is None)
 
     async def named(self, name: str) -> Assistant:
         """An assistant by its id or, for the one that each graph has, by the graph's name."""
-        return await self.get(default_id(name) if name in self._registry else name)
+        return await self.get(self.id_of(name))
 
     async def list(self, wanted: Filter) -> list[Assistant]:
         """Every assistant that fits."""
         rows = await self._run(lambda: rules.list_assistants(self._root, self._user_id))
         own = {row.assistant for row in rows}
         rows += [row for row in self._defaults() if row.assistant not in own]
-        return [found for found in map(_assistant, rows) if wanted.fits(found)]
+        return [found for found in map(_assistant, rows) if wanted.fits(found) and self._exists(found.current.said)]
 
     async def change(self, id: str, changes: Mapping[str, Any]) -> Assistant:
         """Make a new version, and use it; raises `ApiError` 404."""
         if "graph_id" in changes:
             self._check_graph(changes["graph_id"])
+        await self._check(id)
         now, default = _now(), self._default(id)
         row = await self._run(
             lambda: rules.change_assistant(self._root, self._user_id, id, changes, now, default), "assistant"
@@ -121,6 +138,7 @@ class Assistants:
 
     async def versions(self, id: str) -> list[Version]:
         """The versions of an assistant, newest first; raises `ApiError` 404."""
+        await self._check(id)
         rows = await self._run(lambda: rules.list_versions(self._root, self._user_id, id))
         if not rows:
             return [(await self.get(id)).current]
@@ -128,6 +146,7 @@ class Assistants:
 
     async def use(self, id: str, version: int) -> Assistant:
         """Have an assistant use one of its versions; raises `ApiError` 404."""
+        await self._check(id)
         now = _now()
         row = await self._run(lambda: rules.use_version(self._root, self._user_id, id, version, now), "assistant")
         if row is not None:
@@ -140,6 +159,7 @@ class Assistants:
     async def delete(self, id: str) -> None:
         """Delete an assistant; one that a graph has by itself is again as it was. Raises `ApiError` 404, and 409
         for one that a graph has by itself and nobody changed."""
+        await self._check(id)
         if await self._run(lambda: rules.remove_assistant(self._root, self._user_id, id), "assistant"):
             return
         if id in self._registry.default_ids:
@@ -149,6 +169,14 @@ class Assistants:
     @property
     def _root(self) -> Any:
         return self._storage.place("")
+
+    def _exists(self, said: Said) -> bool:
+        return self._only is None or self._only.fits(said.metadata)
+
+    async def _check(self, id: str) -> None:
+        """Raise `ApiError` 404 for an assistant that does not fit."""
+        if self._only is not None:
+            await self.get(id)
 
     def _check_graph(self, graph_id: str) -> None:
         if graph_id not in self._registry:
@@ -169,9 +197,9 @@ class Assistants:
         return await storage.arun(LogOp[T](session, steps, kind=kind))
 
 
-def _assistant(row: AssistantRow) -> Assistant:
+def _assistant(row: AssistantRow, *, is_built_in: bool = False) -> Assistant:
     current = Version(row.assistant, row.version, _time(row.updated_at), row.said)
-    return Assistant(row.assistant, _time(row.created_at), _time(row.updated_at), current)
+    return Assistant(row.assistant, _time(row.created_at), _time(row.updated_at), current, is_built_in)
 
 
 def _now() -> int:

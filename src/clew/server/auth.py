@@ -1,5 +1,6 @@
 """Who asks: each request has one `Owner`, from one place.
 
+An owner is whose the rows are. Who asks is their owner, unless everything belongs to the installation (`shared`).
 Without authentication everything belongs to everyone who can reach the port; what serves such an application binds to
 the loopback interface only.
 """
@@ -10,7 +11,7 @@ import hashlib
 import ipaddress
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -18,16 +19,27 @@ from fastapi import Request
 
 from clew.errors import UnsafeBindError
 from clew.server.errors import ApiError
+from clew.server.handlers import Handlers, only_one
+from clew.server.users import User
 from clew.threads import EVERYONE
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose threads, assistants and items a request is about. `user_id` None: there are no users here, and all belongs
-    to everyone. `claims` is what else the authentication knows, for the application's own use."""
+    """Whose threads, assistants and items a request is about. `user_id` None: they belong to no user, and all of them
+    are meant. `claims` is what else the authentication knows; `user` is both, as handlers and graphs see them.
+
+    Raises `ApiError` 401 for a `user_id` that is empty, too long, or that no database keeps.
+    """
 
     user_id: str | None = None
     claims: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    user: User | None = None
+
+    def __post_init__(self) -> None:
+        """Know the user."""
+        if self.user_id is not None and self.user is None:
+            object.__setattr__(self, "user", User({**self.claims, "identity": self.user_id}))
 
     @property
     def of_threads(self) -> Any:
@@ -58,12 +70,52 @@ class ApiKeys:
 
     async def __call__(self, request: Request) -> Owner:
         """The owner of the request's key; raises `ApiError` 401."""
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        key = request.headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
+        scheme, _, token = (only_one(request, "authorization") or "").partition(" ")
+        key = only_one(request, "x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
         owner = self._owners.get(_digest(key))
         if owner is None:
             raise ApiError(401, "the request has no valid API key", hint="send it in the header x-api-key")
         return owner
+
+
+def authenticator(auth: Any, handlers: Handlers | None = None, *, is_shared: bool = False) -> Authenticate:
+    """What `create_app` was given, as what is called for each request; `handlers` are those of a
+    `langgraph_sdk.Auth`."""
+    if handlers is not None:
+        known: Authenticate = _Known(handlers)
+    elif auth is None:
+        known = everyone
+    elif isinstance(auth, Mapping):
+        known = ApiKeys(cast("Mapping[str, str]", auth))
+    elif callable(auth):
+        known = cast("Authenticate", auth)
+    else:
+        raise TypeError(
+            f"auth is a {type(auth).__name__}, not a langgraph_sdk.Auth, a mapping of API keys, or an async function "
+            "of a request"
+        )
+    return _Shared(known) if is_shared else known
+
+
+class _Known:
+    """The users that handlers know, each the owner of what is theirs."""
+
+    def __init__(self, handlers: Handlers) -> None:
+        self._handlers = handlers
+
+    async def __call__(self, request: Request) -> Owner:
+        user = await self._handlers.user(request)
+        return Owner(user.identity, user.to_dict(), user)
+
+
+class _Shared:
+    """Users who own nothing: everything belongs to the installation."""
+
+    def __init__(self, inner: Authenticate) -> None:
+        self._inner = inner
+
+    async def __call__(self, request: Request) -> Owner:
+        return replace(await self._inner(request), user_id=None)
 
 
 def api_keys_from_env(name: str = "CLEW_API_KEYS") -> dict[str, str] | None:
@@ -96,17 +148,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.lower() == "localhost"
-
-
-def authenticator(auth: Authenticate | Mapping[str, str] | None) -> Authenticate:
-    """What `create_app` was given, as what is called for each request."""
-    if auth is None:
-        return everyone
-    if isinstance(auth, Mapping):
-        return ApiKeys(cast("Mapping[str, str]", auth))
-    if not callable(auth):
-        raise TypeError(f"auth is a {type(auth).__name__}, not a mapping of API keys or an async function of a request")
-    return auth
 
 
 def _digest(key: str) -> bytes:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import inspect
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, cast
 
 from clew.graph import StateGraph
 from clew.server.errors import not_found
+from clew.server.factories import Factory, Purpose
 
 _NAMES = uuid.UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 
@@ -23,8 +22,7 @@ def default_id(graph_id: str) -> str:
 class Registry:
     """Graphs by name, bound to an application's saver and store when they are used.
 
-    A factory is called for each use with the config, if it takes an argument; it may be async, and gives a graph or an
-    async context manager of one.
+    A factory is called for each use (`clew.server.factories`).
     """
 
     def __init__(self, graphs: Mapping[str, Any], storage: Any) -> None:
@@ -46,13 +44,18 @@ class Registry:
         return next(iter(self._sources)) if len(self._sources) == 1 else None
 
     @contextlib.asynccontextmanager
-    async def open(self, graph_id: str, store: Any, config: Mapping[str, Any] | None = None) -> AsyncGenerator[Any]:
-        """A graph on the application's saver and on `store`; raises `ApiError` 404 for a name that there is not."""
+    async def open(
+        self, graph_id: str, store: Any, config: Mapping[str, Any] | None = None, purpose: Purpose | None = None
+    ) -> AsyncGenerator[Any]:
+        """A graph on the application's saver and on `store`; raises `ApiError` 404 for a name that there is not.
+        `purpose` is what factories are told."""
         if graph_id not in self._sources:
             raise not_found("graph", graph_id)
         source = self._sources[graph_id]
         async with contextlib.AsyncExitStack() as stack:
-            made = source if hasattr(source, "aget_state") else await _made(source, config or {})
+            made: Any = source
+            if isinstance(source, Factory):
+                made = await source.call(config or {}, purpose or Purpose(), store)
             if isinstance(made, contextlib.AbstractAsyncContextManager):
                 made = await stack.enter_async_context(cast("Any", made))
             graph: Any = _compiled(graph_id, made)
@@ -66,7 +69,7 @@ def _source(name: str, given: Any) -> Any:
     if isinstance(given, StateGraph) or hasattr(given, "aget_state"):
         return _compiled(name, given)
     if callable(given):
-        return given
+        return Factory(name, given)
     raise TypeError(f"graph {name!r} is a {type(given).__name__}, not a graph or a factory of graphs")
 
 
@@ -76,12 +79,3 @@ def _compiled(name: str, given: Any) -> Any:
     if not hasattr(given, "aget_state") or not hasattr(given, "copy"):
         raise TypeError(f"the factory of graph {name!r} gave a {type(given).__name__}, not a graph")
     return given
-
-
-async def _made(factory: Callable[..., Any], config: Mapping[str, Any]) -> Any:
-    """What a factory gives; one that is not async is called where it may block."""
-    arguments = (dict(config),) if inspect.signature(factory).parameters else ()
-    if inspect.iscoroutinefunction(factory):
-        return await factory(*arguments)
-    made = await asyncio.to_thread(factory, *arguments)
-    return await made if inspect.isawaitable(made) else made

@@ -8,8 +8,10 @@ from typing import Any, cast
 
 from clew.errors import ClewError, StorageError
 from clew.server.errors import ApiError, log
+from clew.server.factories import Access, Purpose
 from clew.server.formats import checkpoint_json, thread_json, with_state
 from clew.server.registry import Registry
+from clew.server.users import User
 from clew.threads import Status, Thread
 from clew.types import Command, Send, StateSnapshot, StateUpdate
 
@@ -20,9 +22,10 @@ _ADDRESS = ("checkpoint_ns", "checkpoint_id", "checkpoint_map")
 class States:
     """The states of threads; a thread belongs to the graph that its metadata names, or to the only one there is."""
 
-    def __init__(self, registry: Registry, store: Any) -> None:
+    def __init__(self, registry: Registry, store: Any, user: User | None = None) -> None:
         self._registry = registry
         self._store = store
+        self._user = user
 
     def graph_id(self, thread: Thread) -> str | None:
         """The name of a thread's graph; None if it has none here."""
@@ -55,7 +58,7 @@ class States:
             raise ApiError(
                 400, f"thread {thread.id!r} belongs to no graph", hint="name one in its metadata, as graph_id"
             )
-        async with self._graph(thread) as graph:
+        async with self._graph(thread, "threads.update") as graph:
             made = await graph.abulk_update_state(_config(thread, checkpoint), supersteps)
             after = await graph.aget_state(_config(thread, {}))
         return checkpoint_json(made), "interrupted" if after.next else "idle"
@@ -73,10 +76,11 @@ class States:
             return {**said, "error": {"error": type(error).__name__, "message": str(error)}}
 
     @contextlib.asynccontextmanager
-    async def _graph(self, thread: Thread) -> AsyncGenerator[Any]:
+    async def _graph(self, thread: Thread, access: Access = "threads.read") -> AsyncGenerator[Any]:
         graph_id = self.graph_id(thread)
         assert graph_id is not None, "asked for before"
-        async with self._registry.open(graph_id, self._store, _config(thread, {})) as graph:
+        purpose = Purpose(access, self._user)
+        async with self._registry.open(graph_id, self._store, _config(thread, {}), purpose) as graph:
             try:
                 yield graph
             except ClewError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import ormsgpack
 
@@ -43,6 +43,23 @@ class ThreadRow(NamedTuple):
     metadata: Mapping[str, Any]
 
 
+class Only(Protocol):
+    """Which of an owner's threads exist for a caller, by their metadata; the others are to it as another owner's."""
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """What the metadata of each must contain; what a database is asked for."""
+        ...
+
+    def fits(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a thread with this metadata is one of them."""
+        ...
+
+    def made(self, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The metadata of a thread to make, so that it is one of them; raises if it cannot be."""
+        ...
+
+
 class Wanted(NamedTuple):
     """Which threads a list asks for. `user_id` None is everyone's; `text` is looked for in titles, whatever their case;
     `before` is where the page before ended."""
@@ -54,6 +71,7 @@ class Wanted(NamedTuple):
     metadata: Mapping[str, Any] | None = None
     before: tuple[int, str] | None = None
     limit: int = 20
+    only: Only | None = None
 
 
 class Sought(NamedTuple):
@@ -72,9 +90,10 @@ class Sought(NamedTuple):
     is_descending: bool = True
     limit: int = 20
     offset: int = 0
+    only: Only | None = None
 
 
-def add_thread(place: Place, row: ThreadRow, *, if_exists: str) -> Steps[ThreadRow]:
+def add_thread(place: Place, row: ThreadRow, *, if_exists: str, only: Only | None = None) -> Steps[ThreadRow]:
     """Make a thread; `if_exists` "do_nothing" gives the one that is there, if it has the same owner."""
     text, sealed = _kept(place, row.title, row.metadata)
     added = yield Query(
@@ -93,7 +112,7 @@ def add_thread(place: Place, row: ThreadRow, *, if_exists: str) -> Steps[ThreadR
     )
     if added[0][0]:
         return row
-    found = yield from find_thread(place, row.user_id)
+    found = yield from find_thread(place, row.user_id, only)
     if if_exists == "do_nothing" and found is not None:
         return found
     raise ThreadExistsError(
@@ -102,26 +121,28 @@ def add_thread(place: Place, row: ThreadRow, *, if_exists: str) -> Steps[ThreadR
     )
 
 
-def find_thread(place: Place, user_id: str | None) -> Steps[ThreadRow | None]:
+def find_thread(place: Place, user_id: str | None, only: Only | None = None) -> Steps[ThreadRow | None]:
     """A thread of `user_id`, or of anyone; None if there is none."""
     rows = yield Query("thread_get", (place.tenant, place.thread))
     if not rows:
         return None
     row = _read(place, rows[0])
-    return row if user_id in (None, row.user_id) else None
+    return row if user_id in (None, row.user_id) and (only is None or only.fits(row.metadata)) else None
 
 
-def get_thread(place: Place, user_id: str | None) -> Steps[ThreadRow]:
+def get_thread(place: Place, user_id: str | None, only: Only | None = None) -> Steps[ThreadRow]:
     """A thread of `user_id`, or of anyone; raises `ThreadNotFoundError`."""
-    found = yield from find_thread(place, user_id)
+    found = yield from find_thread(place, user_id, only)
     if found is None:
         raise ThreadNotFoundError(f"there is no thread {place.thread!r}", hint="list the threads there are")
     return found
 
 
-def change_thread(place: Place, user_id: str | None, changes: Mapping[str, Any], now: int) -> Steps[ThreadRow]:
+def change_thread(
+    place: Place, user_id: str | None, changes: Mapping[str, Any], now: int, only: Only | None = None
+) -> Steps[ThreadRow]:
     """Set fields of a thread; `metadata` is merged into what is there."""
-    row = yield from get_thread(place, user_id)
+    row = yield from get_thread(place, user_id, only)
     fields = dict(changes)
     if "metadata" in fields:
         fields["metadata"] = {**row.metadata, **fields["metadata"]}
@@ -148,18 +169,27 @@ def change_thread(place: Place, user_id: str | None, changes: Mapping[str, Any],
     return row
 
 
-def remove_thread(place: Place, user_id: str | None) -> Steps[None]:
+def remove_thread(place: Place, user_id: str | None, only: Only | None = None) -> Steps[None]:
     """Delete a thread and everything that was stored on it, in one transaction."""
-    yield from get_thread(place, user_id)
+    yield from get_thread(place, user_id, only)
     yield from upkeep.delete_thread(place.tenant, place.thread)
 
 
-def copy_thread(source: Place, target: Place, user_id: str | None, now: int) -> Steps[ThreadRow]:
-    """Copy a thread with everything that is stored on it to one that does not exist yet."""
-    row = yield from get_thread(source, user_id)
+def copy_thread(
+    source: Place,
+    target: Place,
+    user_id: str | None,
+    now: int,
+    metadata: Mapping[str, Any] | None = None,
+    only: Only | None = None,
+) -> Steps[ThreadRow]:
+    """Copy a thread with everything that is stored on it to one that does not exist yet; `metadata` takes the place of
+    its own."""
+    row = yield from get_thread(source, user_id, only)
     copied = row._replace(
-        thread=target.thread, created_at=now, updated_at=now, active_at=now, archived=0, archived_at=None
-    )
+        thread=target.thread, created_at=now, updated_at=now, active_at=now, archived=0, archived_at=None,
+        metadata=row.metadata if metadata is None else metadata,
+    )  # fmt: skip
     yield from add_thread(target, copied, if_exists="raise")
     if row.last_message_at is not None:
         yield Query("thread_touch", (target.tenant, target.thread, now))
@@ -185,9 +215,9 @@ def list_threads(root: Place, wanted: Wanted) -> Steps[list[ThreadRow]]:
     found: list[ThreadRow] = []
     active_at, thread = wanted.before or (_NEWEST, _LAST)
     is_sealed = root.vault.keys is not None
-    asked = None if is_sealed or not wanted.metadata else _askable(wanted.metadata)
+    asked = None if is_sealed else _askable(wanted)
     text = None if is_sealed or not wanted.text else wanted.text.casefold()
-    is_checked = bool(wanted.metadata) or (is_sealed and bool(wanted.text))
+    is_checked = _is_checked(root, wanted)
     size = max(PAGE, wanted.limit) if is_checked else wanted.limit
     name = "thread_list_everyone" if wanted.user_id is None else "thread_list_mine"
     while len(found) < wanted.limit:
@@ -207,9 +237,9 @@ def list_threads(root: Place, wanted: Wanted) -> Steps[list[ThreadRow]]:
 
 def search_threads(root: Place, sought: Sought) -> Steps[list[ThreadRow]]:
     """The threads that a search asks for."""
-    user_id, archived, status, text, metadata, ids, sort_by, is_descending, limit, offset = sought
+    user_id, archived, status, text, metadata, ids, sort_by, is_descending, limit, offset, only = sought
     if sort_by is None and ids is None and archived is not None:  # there is an index in that order
-        wanted = Wanted(user_id, archived, status, text, metadata, limit=limit + offset)
+        wanted = Wanted(user_id, archived, status, text, metadata, limit=limit + offset, only=only)
         return (yield from list_threads(root, wanted))[offset:]
     asked = _asked(root, sought)
     order = (sort_by or "state_updated_at", int(is_descending or sort_by is None))
@@ -312,14 +342,15 @@ def _asked(root: Place, sought: Sought) -> tuple[Any, ...]:
         None if sought.archived is None else int(sought.archived),
         sought.status,
         None if is_sealed or not sought.text else sought.text.casefold(),
-        None if is_sealed or not sought.metadata else _askable(sought.metadata),
+        None if is_sealed else _askable(sought),
         None if sought.ids is None else json.dumps(list(sought.ids)),
     )
 
 
-def _is_checked(root: Place, sought: Sought) -> bool:
+def _is_checked(root: Place, wanted: Wanted | Sought) -> bool:
     """Whether the database cannot decide alone what a search finds."""
-    return bool(sought.metadata) or (root.vault.keys is not None and bool(sought.text))
+    is_sealed = root.vault.keys is not None
+    return bool(wanted.metadata) or wanted.only is not None or (is_sealed and bool(wanted.text))
 
 
 def _fitting(root: Place, rows: Sequence[Row], sought: Sought) -> Iterator[ThreadRow]:
@@ -332,11 +363,14 @@ def _fitting(root: Place, rows: Sequence[Row], sought: Sought) -> Iterator[Threa
 def _matches(row: ThreadRow, wanted: Wanted | Sought) -> bool:
     if wanted.text and wanted.text.casefold() not in (row.title or "").casefold():
         return False
+    if wanted.only is not None and not wanted.only.fits(row.metadata):
+        return False
     return contains(row.metadata, wanted.metadata or {})
 
 
-def _askable(metadata: Mapping[str, Any]) -> str | None:
-    """The part of a filter on metadata that every database understands alike, as JSON."""
+def _askable(wanted: Wanted | Sought) -> str | None:
+    """The part of the filters on metadata that every database understands alike, as JSON."""
+    metadata = {**(wanted.metadata or {}), **({} if wanted.only is None else wanted.only.asked)}
     part = {key: value for key, value in metadata.items() if isinstance(value, str | bool)}
     return json.dumps(part) if part else None
 

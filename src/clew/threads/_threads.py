@@ -16,7 +16,7 @@ from clew.storage import threads as rules
 from clew.storage.operation import LogOp
 from clew.storage.query import Steps
 from clew.storage.session import LogSession
-from clew.storage.threads import TITLE_MAX, Sought, ThreadRow, Wanted
+from clew.storage.threads import TITLE_MAX, Only, Sought, ThreadRow, Wanted
 from clew.threads._titles import first_words
 
 T = TypeVar("T")
@@ -82,15 +82,17 @@ class Threads:
             raise TypeError(f"storage is a {type(storage).__name__}, not a saver of clew")
         self.storage = storage
         self._owner: str | _Everyone | None = None
+        self._only: Only | None = None
         for saver in (storage, storage.original):
             if saver is not None:
                 saver.titler = titler or _untitled
 
-    def of(self, user_id: str | _Everyone) -> Threads:
-        """The threads of one user, or of `EVERYONE`."""
+    def of(self, user_id: str | _Everyone, *, only: Only | None = None) -> Threads:
+        """The threads of one user, or of `EVERYONE`; with `only`, those whose metadata fit: the others do not exist."""
         bound = object.__new__(Threads)
         bound.storage = self.storage
         bound._owner = _user(user_id)
+        bound._only = only
         return bound
 
     # Each operation, blocking
@@ -178,9 +180,16 @@ class Threads:
         """Delete a thread and everything that was stored on it, in one transaction."""
         self.storage.run(self._delete(thread_id, user_id))
 
-    def copy(self, thread_id: str, target_id: str | None = None, *, user_id: str | _Everyone | None = None) -> Thread:
-        """Copy a thread with its whole history to one that does not exist yet."""
-        return self.storage.run(self._copy(thread_id, target_id, user_id))
+    def copy(
+        self,
+        thread_id: str,
+        target_id: str | None = None,
+        *,
+        user_id: str | _Everyone | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Thread:
+        """Copy a thread with its whole history to one that does not exist yet; its metadata too, if none is given."""
+        return self.storage.run(self._copy(thread_id, target_id, user_id, metadata))
 
     # The same on an event loop
 
@@ -264,10 +273,15 @@ class Threads:
         await self.storage.arun(self._delete(thread_id, user_id))
 
     async def acopy(
-        self, thread_id: str, target_id: str | None = None, *, user_id: str | _Everyone | None = None
+        self,
+        thread_id: str,
+        target_id: str | None = None,
+        *,
+        user_id: str | _Everyone | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Thread:
         """As `copy`."""
-        return await self.storage.arun(self._copy(thread_id, target_id, user_id))
+        return await self.storage.arun(self._copy(thread_id, target_id, user_id, metadata))
 
     # What each is
 
@@ -284,16 +298,18 @@ class Threads:
         if if_exists not in ("raise", "do_nothing"):
             raise ValueError(f"if_exists is {if_exists!r}, not 'raise' or 'do_nothing'")
         id, owner, now = _new_id() if thread_id is None else check_thread_id(thread_id), self._whose(user_id), _now()
+        only = self._only
+        held = _metadata((metadata or {}) if only is None else only.made(metadata or {}))
         row = ThreadRow(
             id, owner or "", "idle", 0, now, now, now, None, None, _minutes(ttl_minutes), _strategy(ttl_strategy),
-            _title(title), _metadata(metadata or {}),
+            _title(title), held,
         )  # fmt: skip
         place = self.storage.place(id)
-        return self._op(id, lambda: rules.add_thread(place, row, if_exists=if_exists), "thread", _thread)
+        return self._op(id, lambda: rules.add_thread(place, row, if_exists=if_exists, only=only), "thread", _thread)
 
     def _get(self, thread_id: str, user_id: str | _Everyone | None) -> LogOp[Thread]:
         id, owner = check_thread_id(thread_id), self._whose(user_id)
-        return self._op(id, lambda: rules.get_thread(self.storage.place(id), owner), "read", _thread)
+        return self._op(id, lambda: rules.get_thread(self.storage.place(id), owner, self._only), "read", _thread)
 
     def _list(
         self,
@@ -312,7 +328,7 @@ class Threads:
         before = None if after is None else _position(after)
         wanted = Wanted(
             self._whose(user_id), bool(archived), status, text, None if metadata is None else _metadata(metadata),
-            before, limit,
+            before, limit, self._only,
         )  # fmt: skip
 
         def finish(rows: Any) -> Page:
@@ -322,18 +338,18 @@ class Threads:
         return self._op("", lambda: rules.list_threads(self.storage.place(""), wanted), "read", finish)
 
     def _search(self, user_id: str | _Everyone | None, wanted: Mapping[str, Any]) -> LogOp[tuple[Thread, ...]]:
-        sought = _sought(self._whose(user_id), wanted)
+        sought = _sought(self._whose(user_id), wanted)._replace(only=self._only)
         place = self.storage.place("")
         return self._op("", lambda: rules.search_threads(place, sought), "read", lambda rows: tuple(map(_thread, rows)))
 
     def _count(self, user_id: str | _Everyone | None, wanted: Mapping[str, Any]) -> LogOp[int]:
-        sought = _sought(self._whose(user_id), wanted)
+        sought = _sought(self._whose(user_id), wanted)._replace(only=self._only)
         return self._op("", lambda: rules.count_sought(self.storage.place(""), sought), "read", int)
 
     def _change(self, thread_id: str, user_id: str | _Everyone | None, changes: Mapping[str, Any]) -> LogOp[Thread]:
         id, owner, now = check_thread_id(thread_id), self._whose(user_id), _now()
         place = self.storage.place(id)
-        return self._op(id, lambda: rules.change_thread(place, owner, changes, now), "thread", _thread)
+        return self._op(id, lambda: rules.change_thread(place, owner, changes, now, self._only), "thread", _thread)
 
     def _delete(self, thread_id: str, user_id: str | _Everyone | None) -> LogOp[None]:
         id, owner = check_thread_id(thread_id), self._whose(user_id)
@@ -342,13 +358,22 @@ class Threads:
         def finish(_: Any) -> None:
             self.storage.heads.drop(place.tenant, id)
 
-        return self._op(id, lambda: rules.remove_thread(place, owner), "delete", finish)
+        return self._op(id, lambda: rules.remove_thread(place, owner, self._only), "delete", finish)
 
-    def _copy(self, thread_id: str, target_id: str | None, user_id: str | _Everyone | None) -> LogOp[Thread]:
+    def _copy(
+        self,
+        thread_id: str,
+        target_id: str | None,
+        user_id: str | _Everyone | None,
+        metadata: Mapping[str, Any] | None,
+    ) -> LogOp[Thread]:
         id, owner, now = check_thread_id(thread_id), self._whose(user_id), _now()
         target = self.storage.place(_new_id() if target_id is None else check_thread_id(target_id))
-        source = self.storage.place(id)
-        return self._op(target.thread, lambda: rules.copy_thread(source, target, owner, now), "copy", _thread)
+        source, only = self.storage.place(id), self._only
+        held = None if metadata is None else _metadata(metadata)
+        return self._op(
+            target.thread, lambda: rules.copy_thread(source, target, owner, now, held, only), "copy", _thread
+        )
 
     def _op(self, thread: str, steps: Callable[[], Steps[Any]], kind: str, finish: Callable[[Any], T]) -> LogOp[T]:
         session = LogSession(self.storage, thread, self.storage.codec(frozenset()), self.storage.tenant)

@@ -14,6 +14,7 @@ from clew.server.assistants import Assistant, Filter
 from clew.server.bodies import Body, IfExists, Json, Limit, Offset, SortOrder
 from clew.server.caller import Asks, Caller, Text
 from clew.server.errors import ApiError, not_found
+from clew.server.factories import Purpose
 from clew.server.formats import assistant_json, nothing, reply, selected, version_json
 from clew.server.pages import page_of
 from clew.server.schemas import graph_schemas
@@ -106,8 +107,8 @@ async def create(asks: Asks, body: AssistantCreate) -> Response:
 @router.post("/assistants/search")
 async def search(asks: Asks, body: AssistantSearch) -> Response:
     """List assistants, the newest first."""
-    found = await asks.assistants.list(body.filter())
-    found.sort(key=lambda each: _sort_key(each, body.sort_by), reverse=body.sort_order != "asc")
+    given = await asks.assistants.list(body.filter(), limit=body.limit, offset=body.offset)
+    found = sorted(given, key=lambda each: _sort_key(each, body.sort_by), reverse=body.sort_order != "asc")
     page, headers = page_of(found[body.offset : body.offset + body.limit + 1], body.offset, body.limit)
     return reply([selected(assistant_json(each), body.select) for each in page], headers=headers)
 
@@ -211,7 +212,9 @@ async def _named(asks: Caller, name: str) -> Assistant:
 
 
 def _open(asks: Caller, assistant: Assistant) -> Any:
-    return asks.registry.open(assistant.current.said.graph_id, None, assistant.current.said.config)
+    said = assistant.current.said
+    store = asks.service.store_of(asks.owner)
+    return asks.registry.open(said.graph_id, store, said.config, Purpose("assistants.read", asks.owner.user))
 
 
 def _sort_key(assistant: Assistant, by: str | None) -> Any:

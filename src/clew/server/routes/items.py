@@ -63,7 +63,7 @@ class NamespaceSearch(Body):
 async def put(asks: Asks, body: ItemPut) -> Response:
     """Write an item."""
     ttl: Any = body.ttl if "ttl" in body.model_fields_set else NOT_PROVIDED
-    await asks.store.aput(_labels(body.namespace), body.key, body.value, body.index, ttl=ttl)
+    await asks.items.aput(_labels(body.namespace), body.key, body.value, body.index, ttl=ttl)
     return nothing()
 
 
@@ -73,21 +73,21 @@ async def get(
 ) -> Response:
     """An item, or null."""
     labels = tuple(namespace.split(".")) if namespace else ()
-    item = await asks.store.aget(_labels(labels), key, refresh_ttl=refresh_ttl)
+    item = await asks.items.aget(_labels(labels), key, refresh_ttl=refresh_ttl)
     return reply(None if item is None else item_json(item))
 
 
 @router.delete("/store/items", status_code=204)
 async def delete(asks: Asks, body: ItemName) -> Response:
     """Delete an item."""
-    await asks.store.adelete(_labels(body.namespace), body.key)
+    await asks.items.adelete(_labels(body.namespace), body.key)
     return nothing()
 
 
 @router.post("/store/items/search")
 async def search(asks: Asks, body: ItemSearch) -> Response:
     """The items that fit, the best first where there is a query and an index."""
-    found = await asks.store.asearch(
+    found = await asks.items.asearch(
         _labels(body.namespace_prefix),
         query=body.query,
         filter=body.filter,
@@ -101,7 +101,7 @@ async def search(asks: Asks, body: ItemSearch) -> Response:
 @router.post("/store/namespaces")
 async def namespaces(asks: Asks, body: NamespaceSearch) -> Response:
     """The namespaces that hold items."""
-    found = await asks.store.alist_namespaces(
+    found = await asks.items.alist_namespaces(
         prefix=_labels(body.prefix or ()),
         suffix=_labels(body.suffix or ()),
         max_depth=body.max_depth,

@@ -76,12 +76,12 @@ async def post_at(asks: Asks, thread_id: ThreadId, body: StateAt) -> Response:
 @router.post("/threads/{thread_id}/state")
 async def write(asks: Asks, thread_id: ThreadId, body: StateWrite) -> Response:
     """Write to the state; at a past checkpoint, that begins a fork."""
-    thread = await asks.threads.aget(thread_id)
+    thread = await asks.threads.aget(thread_id, "update", metadata={})
     at = {} if body.checkpoint is None else body.checkpoint.model_dump()
     if body.checkpoint_id is not None:
         at["checkpoint_id"] = body.checkpoint_id
     checkpoint, status = await asks.states.update(thread, at, [[StateUpdate(cast("Any", body.values), body.as_node)]])
-    await asks.threads.aupdate(thread_id, status=status)
+    await asks.threads.aset_status(thread_id, status)
     return reply({"checkpoint": checkpoint, "configurable": checkpoint, "checkpoint_id": checkpoint["checkpoint_id"]})
 
 

@@ -19,7 +19,7 @@ from clew.server.formats import nothing, plain, reply, selected, thread_json
 from clew.server.pages import page_of
 from clew.server.states import update_of
 from clew.storage.threads import contains
-from clew.threads import Thread
+from clew.threads import Thread, Threads
 from clew.types import StateUpdate
 
 router = APIRouter(tags=["threads"])
@@ -119,8 +119,11 @@ async def create(asks: Asks, body: ThreadCreate) -> Response:
         ttl_minutes=minutes,
         ttl_strategy=strategy,
     )
+    is_new = thread.created_at >= begun
+    if steps and not is_new:
+        thread = await asks.threads.aget(thread.id, "update", metadata={})
     if steps and not (await asks.states.read(thread, {})).created_at:
-        thread = await _begin(asks, thread, steps, is_new=thread.created_at >= begun)
+        thread = await _begin(asks, thread, steps, is_new=is_new)
     return reply(await asks.states.shown(thread, with_ttl=True))
 
 
@@ -130,12 +133,13 @@ async def search(asks: Asks, body: ThreadSearch) -> Response:
     paths = {alias: parsed(path) for alias, path in (body.extract or {}).items()}
     is_shown = bool(paths) or not body.select or any(name in _STATE for name in body.select)
     wanted = _wanted(body, ids=body.ids, sort_by=body.sort_by, is_descending=body.sort_order != "asc")
+    threads, wanted = await asks.threads.sought(**wanted, values=body.values, limit=body.limit, offset=body.offset)
+    wanted |= {"limit": body.limit + 1}
     if body.values:
-        found = await _with_values(asks, wanted, body.values, body.offset + body.limit + 1)
+        found = await _with_values(asks, threads, wanted, body.values, body.offset + body.limit + 1)
         page, headers = page_of(found[body.offset :], body.offset, body.limit)
     else:
-        threads = await asks.threads.asearch(**wanted, limit=body.limit + 1, offset=body.offset)
-        chosen, headers = page_of(threads, body.offset, body.limit)
+        chosen, headers = page_of(await threads.asearch(**wanted), body.offset, body.limit)
         page = await _shown(asks, chosen) if is_shown else [thread_json(thread) for thread in chosen]
     return reply([_answer(said, body, paths) for said in page], headers=headers)
 
@@ -143,10 +147,10 @@ async def search(asks: Asks, body: ThreadSearch) -> Response:
 @router.post("/threads/count")
 async def count(asks: Asks, body: ThreadFilter) -> Response:
     """How many threads there are."""
-    wanted = _wanted(body)
+    threads, wanted = await asks.threads.sought(**_wanted(body), values=body.values)
     if body.values:
-        return reply(len(await _with_values(asks, wanted, body.values, None)))
-    return reply(await asks.threads.acount(**wanted))
+        return reply(len(await _with_values(asks, threads, wanted, body.values, None)))
+    return reply(await threads.acount(**wanted))
 
 
 @router.post("/threads/prune")
@@ -155,10 +159,10 @@ async def prune(asks: Asks, body: Prune) -> Response:
     pruned = 0
     for id in dict.fromkeys(body.thread_ids):
         try:
-            await asks.threads.aget(id)
             if body.strategy == "delete":
                 await asks.threads.adelete(id)
             else:
+                await asks.threads.aget(id, "update", metadata={})
                 await asks.service.storage.aprune([id])
         except ThreadNotFoundError:
             continue
@@ -213,7 +217,7 @@ async def _begin(asks: Caller, thread: Thread, steps: list[list[StateUpdate]], *
         if is_new:
             await asks.threads.adelete(thread.id)
         raise
-    return await asks.threads.aupdate(thread.id, status=status)
+    return await asks.threads.aset_status(thread.id, status)
 
 
 def _wanted(body: ThreadFilter, **more: Any) -> Json:
@@ -224,12 +228,13 @@ async def _shown(asks: Caller, threads: Any) -> list[Json]:
     return list(await asyncio.gather(*(asks.states.shown(thread) for thread in threads)))
 
 
-async def _with_values(asks: Caller, wanted: Json, values: Json, enough: int | None) -> list[Json]:
+async def _with_values(asks: Caller, among: Threads, wanted: Json, values: Json, enough: int | None) -> list[Json]:
     """The first `enough` threads whose values have these; each state is looked at."""
     found: list[Json] = []
     begin = 0
     while enough is None or len(found) < enough:
-        threads = await asks.threads.asearch(**wanted, limit=_SCAN, offset=begin)
+        wanted |= {"limit": _SCAN, "offset": begin}
+        threads = await among.asearch(**wanted)
         found += [said for said in await _shown(asks, threads) if contains(plain(said["values"]), values)]
         if len(threads) < _SCAN:
             break
