@@ -36,7 +36,7 @@ class RunScope:
 
     __slots__ = (
         "cache", "cache_tenant", "chain", "config", "context", "control", "durability", "emit", "has_custom",
-        "has_langchain", "lock", "message_handlers", "name", "nested_modes", "ns", "origins", "parents",
+        "has_langchain", "lock", "message_handlers", "name", "nested_modes", "ns", "observer", "origins", "parents",
         "run_id", "saver", "server_info", "session", "stateful", "store", "task_metadata", "tenant",
         "thread_id", "trace", "unsaved_reason",
     )  # fmt: skip
@@ -66,6 +66,7 @@ class RunScope:
         self.task_metadata: Mapping[str, Any] = {}
         self.has_langchain = False
         self.trace: Any = None
+        self.observer: Any = None  # see `clew._observing`
         self.message_handlers: list[Any] = []
         self.lock = threading.Lock()
         self.chain: Chain = ()

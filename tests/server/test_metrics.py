@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 from starlette.responses import StreamingResponse
 
 from clew.server.metrics import Metrics
 from tests.server.kit import Api, InProcess
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "observability.md"
+
+
+def test_every_metric_is_in_the_documentation() -> None:
+    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `clew_")]
+
+    assert rows == described(Metrics())
+
+
+def described(metrics: Metrics) -> list[str]:
+    """The rows of the documentation's table."""
+    rows: list[str] = []
+    for metric in vars(metrics).values():
+        if isinstance(metric, MetricWrapperBase):
+            (family,) = metric.describe()
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            rows.append(f"| `{name}` | {family.type} | {', '.join(metric._labelnames)} | {family.documentation} |")
+    return rows
 
 
 def requests_of(told: dict[str, Any]) -> set[tuple[str, str, str, float]]:

@@ -17,7 +17,7 @@ _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 def ended(task: Task, error: BaseException, *, is_cancelled: bool = False) -> fx.Event:
     """The event for a task that raised."""
-    questions = _questions(error)
+    questions = questions_of(error)
     if questions is not None:
         return fx.Interrupted(task, questions)
     asyncio = sys.modules.get("asyncio")  # not imported here for start-up time; what was never imported was not raised
@@ -28,7 +28,7 @@ def ended(task: Task, error: BaseException, *, is_cancelled: bool = False) -> fx
     return fx.Failed(task, error.with_traceback(without_engine_frames(error.__traceback__)))
 
 
-def _questions(error: BaseException) -> tuple[Interrupt, ...] | None:
+def questions_of(error: BaseException) -> tuple[Interrupt, ...] | None:
     """What an interrupt asks, or a group of nothing but interrupts; None for any other error."""
     if isinstance(error, GraphInterrupt):
         return tuple(error.interrupts)
@@ -36,7 +36,7 @@ def _questions(error: BaseException) -> tuple[Interrupt, ...] | None:
         return None
     found: list[Interrupt] = []
     for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
-        questions = _questions(inner)
+        questions = questions_of(inner)
         if questions is None:
             return None
         found.extend(questions)

@@ -81,7 +81,7 @@ class AsyncDriver:
 
     async def drive(self, engine: Steps[Outcome]) -> AsyncGenerator[Any, None]:
         """Run the engine to its end, yielding what is to be seen, and last of all the `Outcome`."""
-        self.engine = engine = watched(engine)
+        self.engine = engine = watched(engine, self.scope)
         has_ended = False
         output = self.output
         reply: Any = None
@@ -122,7 +122,7 @@ class AsyncDriver:
 
     async def finish(self, engine: Steps[Outcome]) -> Outcome:
         """Run the engine to its end with nobody watching."""
-        self.engine = engine = watched(engine)
+        self.engine = engine = watched(engine, self.scope)
         has_ended = False
         reply: Any = None
         error: BaseException | None = None
@@ -314,9 +314,20 @@ class AsyncDriver:
             current.set(scope)
         else:
             context.run(current.set, scope)
+        work = self._body(task, scope, context)
         if task.timeout is not None:
-            return await limited(self._body(task, scope, context), task, scope)
-        return await self._body(task, scope, context)
+            work = limited(work, task, scope)
+        observer = self.scope.observer
+        if observer is None or task.node.hidden:
+            return await work
+        attempt = observer.start(task, _call if context is None else context.run)
+        try:
+            writes = await work
+        except BaseException as error:
+            attempt.failed(error)
+            raise
+        attempt.finished()
+        return writes
 
     async def _body(self, task: Task, scope: TaskScope, context: Context | None) -> list[tuple[str, Any]]:
         run = self.scope

@@ -87,7 +87,7 @@ class SyncDriver:
 
     def drive(self, engine: Steps[Outcome]) -> Generator[Any, None, Outcome]:
         """Run the engine to its end, yielding what is to be seen; the outcome is the generator's return value."""
-        self.engine = engine = watched(engine)
+        self.engine = engine = watched(engine, self.scope)
         has_ended = False
         output = self.output
         reply: Any = None
@@ -435,6 +435,24 @@ class Output:
 def run_attempt(program: Program, task: Task, scope: TaskScope) -> list[tuple[str, Any]]:
     """Run one attempt in the current context, which must be the task's own."""
     current.set(scope)
+    observer = scope.run.observer
+    if observer is None or task.node.hidden:
+        return _attempted(program, task, scope)
+    attempt = observer.start(task, _call)
+    try:
+        writes = _attempted(program, task, scope)
+    except BaseException as error:
+        attempt.failed(error)
+        raise
+    attempt.finished()
+    return writes
+
+
+def _call(function: Callable[..., Any], argument: Any) -> Any:
+    return function(argument)
+
+
+def _attempted(program: Program, task: Task, scope: TaskScope) -> list[tuple[str, Any]]:
     if (scope.run.trace is not None or scope.run.has_langchain) and not task.node.hidden:
         return _traced(program, task, scope)
     return _steps(program, task, scope)

@@ -16,6 +16,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from clew import telemetry
 from clew.server.errors import unforeseen
 from clew.server.metrics import Metrics
 
@@ -43,8 +44,7 @@ class Observed:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        id = _id_of(scope)
-        status = 0
+        id, status, failure = _id_of(scope), 0, None
 
         async def note(message: Message) -> None:
             nonlocal status
@@ -55,21 +55,25 @@ class Observed:
 
         began = perf_counter()
         token = request_id.set(id)
+        span = telemetry.request_began(scope)
         try:
             await self.app(scope, receive, note)
         except asyncio.CancelledError:
             status = status or CLIENT_LEFT
             raise
         except Exception as error:
+            failure = error
             if status:
                 raise  # the answer had begun: the server can only break it off
             await unforeseen(scope, error, id)(scope, receive, note)
         finally:
             request_id.reset(token)
-            self._ended(scope, id, status or CLIENT_LEFT, perf_counter() - began)
+            route = getattr(scope.get("route"), "path", None)
+            if span is not None:
+                span.end(route, status or CLIENT_LEFT, failure)
+            self._ended(scope, id, route or "unmatched", status or CLIENT_LEFT, perf_counter() - began)
 
-    def _ended(self, scope: Scope, id: str, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
+    def _ended(self, scope: Scope, id: str, route: str, status: int, seconds: float) -> None:
         self.metrics.request_ended(scope["method"], route, status, seconds)
         if access.isEnabledFor(logging.INFO):
             facts = {"method": scope["method"], "route": route, "status": status, "seconds": seconds, "request_id": id}

@@ -1,0 +1,15 @@
+"""Who watches runs: nobody, unless `clew.telemetry.instrument` was called.
+
+Drivers ask here, and nowhere else, so that a process without telemetry pays one look per run and one per task, and
+imports nothing for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+follow: Callable[[Any, Any], Any] | None = None
+"""Given a run's engine and its `RunScope`: an engine that does the same and is watched. It sets `RunScope.observer`,
+whose `start(task, call)` is told of each attempt at a node, and gives what is told of its end (`finished`, `failed`);
+`call` runs a function in the attempt's own context."""

@@ -1,0 +1,80 @@
+"""Requests of the service are spans in the trace of whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from opentelemetry import trace
+
+from clew import telemetry
+from clew.checkpoint.memory import InMemorySaver
+from clew.store.memory import InMemoryStore
+from tests.server.kit import InProcess, make_app
+from tests.telemetry.kit import Traces
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+HEADERS = {"traceparent": f"00-{TRACE}-{PARENT}-01", "user-agent": "a browser"}
+
+
+def test_a_request_is_a_span_of_the_trace_that_its_headers_name(traces: Traces) -> None:
+    with asyncio.Runner() as runner:
+        api = InProcess(make_app(InMemorySaver(), InMemoryStore()), runner, "ada")
+
+        @api.app.get("/breaks")
+        async def breaks() -> None:
+            raise RuntimeError("no luck")
+
+        for path in ("/threads/none", "/breaks"):
+            api.request("GET", path, headers=HEADERS)
+        api.request("GET", "/nowhere")
+
+    found, broken, nowhere = traces.spans
+    assert (found.name, found.kind.name) == ("GET /threads/{thread_id}", "SERVER")
+    assert (f"{found.context.trace_id:032x}", f"{found.parent.span_id:016x}") == (TRACE, PARENT)
+    assert dict(found.attributes) == {
+        "http.request.method": "GET",
+        "http.response.status_code": 404,
+        "http.route": "/threads/{thread_id}",
+        "url.path": "/threads/none",
+        "url.scheme": "http",
+        "user_agent.original": "a browser",
+    }
+    assert (found.status.is_ok, broken.status.is_ok) == (True, False)
+    assert (broken.events[0].attributes["exception.message"], broken.attributes["error.type"]) == (
+        "no luck",
+        "RuntimeError",
+    )
+    assert (nowhere.name, nowhere.parent) == ("GET", None)
+    assert sum(traces.measured("http.server.request.duration").values()) == 3
+
+
+def test_a_request_that_is_traced_already_is_not_traced_twice(traces: Traces) -> None:
+    tracer = traces.tracer_provider.get_tracer("another")
+    with asyncio.Runner() as runner:
+        api = InProcess(make_app(InMemorySaver(), None), runner, "ada")
+
+        async def around() -> Any:
+            with tracer.start_as_current_span("their own"):
+                return await api._http.get("/ok")
+
+        assert runner.run(around()).status_code == 200
+
+    assert [span.name for span in traces.spans] == ["their own"]
+
+
+def test_work_that_another_process_does_belongs_to_the_trace(traces: Traces) -> None:
+    tracer = traces.tracer_provider.get_tracer("test")
+    with tracer.start_as_current_span("request") as request:
+        carried = telemetry.carried()
+    with telemetry.joined(carried), tracer.start_as_current_span("work") as work:
+        pass
+
+    assert set(carried) == {"traceparent"}
+    assert (work.context.trace_id, work.parent.span_id) == (request.context.trace_id, request.context.span_id)
+    assert not trace.get_current_span().get_span_context().is_valid
+
+
+def test_without_telemetry_nothing_is_carried() -> None:
+    with telemetry.joined({"traceparent": HEADERS["traceparent"]}):
+        assert telemetry.carried() == {}
