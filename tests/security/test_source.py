@@ -18,7 +18,7 @@ ALLOWED_CALLS = {
     ("serde/known.py", "eval"): "an annotation in the source of a graph's own schema",
     ("serde/arrays.py", "import_module"): "a constant: numpy",
     ("store/sqlite/_vector_search.py", "import_module"): "a constant: sqlite_vec",
-    ("cli/_target.py", "import_module"): "the graph that is named on the command line",
+    ("_loading.py", "import_module"): "what a command line or a configuration file names",
     ("testing/_kit.py", "import_module"): "what a conformance kit's author wrote",
 }
 RUNNING = frozenset(("eval", "exec", "compile", "__import__", "import_module", "system", "popen"))

@@ -19,6 +19,7 @@ from clew.server.auth import Authenticate, authenticator
 from clew.server.beside import lifespan_of, put_beside
 from clew.server.bodies import IGNORED, NameIgnored
 from clew.server.caller import Service
+from clew.server.duties import Duties
 from clew.server.handlers import Handlers, is_auth
 from clew.server.http import HttpSettings, Room
 from clew.server.observed import REQUEST_ID, Observed
@@ -78,6 +79,7 @@ def create_app(
         started_at=now,
         http=http,
         handlers=handlers,
+        duties=Duties(storage),
     )
     for router in (system.router, *(each for room in ROOMS if room not in http.disabled for each in ROOMS[room])):
         app.include_router(router)
@@ -121,5 +123,8 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[Mapping[str, Any]]:
             await setup()
         else:
             await asyncio.to_thread(setup)
-    async with lifespan_of(service.http.app) as state:
+    async with lifespan_of(service.http.app) as state, contextlib.AsyncExitStack() as stack:
+        if service.duties is not None:
+            await service.duties.start()
+            stack.push_async_callback(service.duties.stop)
         yield state

@@ -12,6 +12,7 @@ from pydantic import AfterValidator
 from clew.checkpoint._face import CheckpointSaver
 from clew.server.assistants import Assistants
 from clew.server.auth import Authenticate, Owner
+from clew.server.duties import Duties
 from clew.server.errors import ApiError
 from clew.server.grants import Action, Grant, GrantedAssistants, GrantedItems, GrantedThreads, Resource
 from clew.server.handlers import Handlers
@@ -41,6 +42,7 @@ class Service:
     http: HttpSettings = field(default_factory=HttpSettings)
     metrics: Metrics = field(default_factory=Metrics)
     handlers: Handlers | None = None
+    duties: Duties | None = None
 
     def store_of(self, owner: Owner) -> BaseStore | None:
         """The store as an owner's graphs see it; None where there is none."""
