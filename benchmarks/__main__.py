@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import platform
 import sqlite3
+import sys
 from importlib.metadata import version
 
 from benchmarks.library import CLEW, LIBRARIES, Library
 from benchmarks.run import NAMES, Result, profile, run, surroundings, workload
 from benchmarks.table import table
 
+ALONE = ("threads", "service")  # with options and tables of their own
+
 
 def main() -> None:
+    if sys.argv[1:2] and sys.argv[1] in ALONE:
+        importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python tasks.py bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones (default: all): {', '.join(NAMES)}")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"which ones (default: all): {', '.join(NAMES)}; or one of {', '.join(ALONE)}",
+    )
     parser.add_argument("--rounds", type=int, help="how often each library is measured (default: as each one asks)")
     parser.add_argument("--json", action="store_true", help="print the figures instead of the table")
     parser.add_argument("--profile", metavar="NAME", choices=NAMES, help="profile one of them in this process")

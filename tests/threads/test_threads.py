@@ -13,7 +13,7 @@ from clew.checkpoint.memory import InMemorySaver
 from clew.checkpoint.serde.encrypted import EncryptedSerializer
 from clew.errors import InvalidQueryError, StorageError, ThreadExistsError, ThreadNotFoundError
 from clew.graph import START, StateGraph
-from clew.storage.threads import contains
+from clew.storage.thread_lists import contains
 from clew.threads import EVERYONE, Thread, Threads
 from clew.threads._titles import first_words
 from tests.both import Async, Drive, on
@@ -347,7 +347,7 @@ def test_threads_are_searched_by_number(drive: Drive, threads: Threads) -> None:
     assert found(limit=2, offset=1) == "21"
     assert found(archived=None, sort_by="created_at", is_descending=False) == "01234"
     assert found(archived=True, sort_by="created_at") == "4"
-    assert found(sort_by="status", is_descending=False) == "3210"
+    assert found(sort_by="status", is_descending=False) == "3012"
     assert found(sort_by="thread_id", limit=2) == "32"
     assert found(sort_by="updated_at", limit=1) == "3"
     assert found(sort_by="state_updated_at", is_descending=False, offset=2) == "23"

@@ -20,7 +20,8 @@ from clew.storage.assistants import AssistantRow, Said
 from clew.storage.operation import LogOp
 from clew.storage.query import Steps
 from clew.storage.session import LogSession
-from clew.storage.threads import Only, contains
+from clew.storage.thread_lists import contains
+from clew.storage.threads import Only
 
 T = TypeVar("T")
 

@@ -95,9 +95,7 @@ class _Loader:
             folder = self._base / given
             if not given.startswith((".", "/")):
                 if not _is_installed(given):
-                    self._notices.append(
-                        f"dependencies[{number}]: {given!r} is not there; nothing is installed"
-                    )
+                    self._notices.append(f"dependencies[{number}]: {given!r} is not there; nothing is installed")
             elif folder.is_dir():
                 put_on_path(str(folder.resolve()))
                 if (folder / "src").is_dir():

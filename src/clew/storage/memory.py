@@ -39,7 +39,7 @@ class MemoryTables(MemoryAssistants, MemoryRetention, MemoryThreads):
         self._versions: dict[tuple[str, str, str, int], Row] = {}
         self._answers: dict[str, Callable[..., list[Row]]] = {
             name.removeprefix("_do_"): getattr(self, name) for name in dir(self) if name.startswith("_do_")
-        }
+        } | self._thread_answers()
 
     def read(self, steps: Callable[[], Steps[T]]) -> T:
         """Run a rule that only reads."""

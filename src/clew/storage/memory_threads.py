@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable, MutableMapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 from clew.storage.query import Row
 
 # Of a row: thread, user_id, status, archived, created_at, updated_at, active_at, last_message_at, archived_at,
 # ttl_minutes, ttl_strategy, title, metadata, body; then the title as it is looked for.
 _KEY = 14
-_SORTED = {"thread_id": 0, "status": 2, "created_at": 4, "updated_at": 5, "state_updated_at": 6}
+
+
+class _Order(NamedTuple):
+    """The columns that rows are sorted by."""
+
+    columns: tuple[int, ...]
+    is_descending: bool
+    is_of_status: bool = False
+
+
+_KINDS = {
+    **{
+        f"recent{of}{before}": _Order((6, 0), True, bool(of)) for of in ("", "_of_status") for before in ("", "_before")
+    },
+    **{f"oldest{of}": _Order((6, 0), False, bool(of)) for of in ("", "_of_status")},
+    **{
+        f"{name}_{way}": _Order(columns, way == "down")
+        for name, columns in (
+            ("thread_id", (0,)),
+            ("status", (2, 6, 0)),
+            ("created_at", (4, 0)),
+            ("updated_at", (5, 0)),
+        )
+        for way in ("up", "down")
+    },
+}
 
 
 class MemoryThreads:
@@ -76,46 +102,73 @@ class MemoryThreads:
     def _do_cron_body_list(self, tenant: str) -> list[Row]:
         return []
 
-    def _do_thread_list_mine(self, *params: Any) -> list[Row]:
-        return self._do_thread_list_everyone(*params)
+    def _thread_answers(self) -> dict[str, Callable[..., list[Row]]]:
+        """What answers the queries that there is one of for each order."""
+        answers: dict[str, Callable[..., list[Row]]] = {}
+        for kind, order in _KINDS.items():
+            answers[f"thread_chosen_{kind}"] = partial(self._thread_chosen, order)
+            for whose in ("mine", "everyones"):
+                answers[f"thread_page_{whose}_{kind}"] = partial(self._thread_page, order)
+                answers[f"thread_window_{whose}_{kind}"] = partial(self._thread_window, order)
+        for whose in ("mine", "everyones"):
+            answers[f"thread_titled_{whose}"] = self._thread_titled
+            answers[f"thread_of_status_{whose}"] = self._thread_of_status
+            for counted in ("", "of_status_", "filtered_"):
+                answers[f"thread_count_{counted}{whose}"] = self._do_thread_count_chosen
+        return answers
 
-    def _do_thread_list_everyone(
-        self, tenant: str, user_id: str | None, archived: int, active_at: int, thread: str, status: str | None,
-        text: str | None, metadata: str | None, limit: int,
+    def _thread_page(
+        self, order: _Order, tenant: str, user_id: str | None, archived: int | None, status: str | None,
+        text: str | None, metadata: str | None, limit: int, offset: int, _: Any = None, *before: Any,
     ) -> list[Row]:  # fmt: skip
-        wanted: dict[str, Any] = json.loads(metadata or "{}")
-        found = [
-            tuple(row[:_KEY])
-            for (owner, _), row in self._known_threads.items()
-            if owner == tenant
-            and user_id in (None, row[1])
-            and row[3] == archived
-            and (row[6], row[0]) < (active_at, thread)
-            and status in (None, row[2])
-            and (text is None or (row[_KEY] is not None and text in row[_KEY]))
-            and _holds(json.loads(row[12] or "{}"), wanted)
-        ]
-        return sorted(found, key=lambda row: (row[6], row[0]), reverse=True)[:limit]
+        found = self._sorted(order, self._sought(tenant, user_id, archived, status, text, metadata), before)
+        return [tuple(row[:_KEY]) for row in found[offset : offset + limit]]
 
-    def _do_thread_search(self, *params: Any) -> list[Row]:
-        *wanted, sort_by, descending, limit, offset = params
-        found = sorted(self._sought(*wanted), key=lambda row: (row[6], row[0]), reverse=True)
-        column = _SORTED.get(sort_by)
-        if column is not None:
-            found.sort(key=lambda row: row[column], reverse=bool(descending))
-        return found[offset : offset + limit]
+    def _thread_window(
+        self, order: _Order, tenant: str, user_id: str | None, archived: int, status: str | None, text: str | None,
+        metadata: str | None, limit: int, offset: int, size: int, *before: Any,
+    ) -> list[Row]:  # fmt: skip
+        within = self._sought(tenant, user_id, archived, status if order.is_of_status else None)
+        near = {row[0] for row in self._sorted(order, within, before)[:size]}
+        found = self._sought(tenant, user_id, archived, status, text, metadata)
+        chosen = self._sorted(order, [row for row in found if row[0] in near], before)
+        return [tuple(row[:_KEY]) for row in chosen[offset : offset + limit]]
 
-    def _do_thread_sought(self, *wanted: Any) -> list[Row]:
-        return [(len(self._sought(*wanted)),)]
+    def _thread_chosen(self, order: _Order, *params: Any) -> list[Row]:
+        tenant, user_id, archived, status, text, metadata, limit, offset, ids, *before = params
+        found = self._sought(tenant, user_id, archived, status, text, metadata, ids)
+        return [tuple(row[:_KEY]) for row in self._sorted(order, found, before)[offset : offset + limit]]
+
+    def _thread_titled(self, tenant: str, user_id: str | None, text: str, limit: int) -> list[Row]:
+        return [(row[0],) for row in self._sought(tenant, user_id, text=text)[:limit]]
+
+    def _thread_of_status(self, tenant: str, user_id: str | None, status: str, limit: int) -> list[Row]:
+        return [(row[0],) for row in self._sought(tenant, user_id, status=status)[:limit]]
+
+    def _do_thread_labelled(self, tenant: str, metadata: str, limit: int) -> list[Row]:
+        return [(row[0],) for row in self._sought(tenant, metadata=metadata)[:limit]]
+
+    def _do_thread_count_chosen(self, *params: Any) -> list[Row]:
+        return [(len(self._sought(*params)),)]
+
+    def _sorted(self, order: _Order, rows: list[Any], before: Sequence[Any]) -> list[Any]:
+        chosen = [row for row in rows if not before or (row[6], row[0]) < tuple(before)]
+        return sorted(chosen, key=lambda row: [row[column] for column in order.columns], reverse=order.is_descending)
 
     def _sought(
-        self, tenant: str, user_id: str | None, archived: int | None, status: str | None, text: str | None,
-        metadata: str | None, ids: str | None,
-    ) -> list[Row]:  # fmt: skip
+        self,
+        tenant: str,
+        user_id: str | None = None,
+        archived: int | None = None,
+        status: str | None = None,
+        text: str | None = None,
+        metadata: str | None = None,
+        ids: str | None = None,
+    ) -> list[Any]:
         wanted: dict[str, Any] = json.loads(metadata or "{}")
         named: list[str] | None = None if ids is None else json.loads(ids)
         return [
-            tuple(row[:_KEY])
+            row
             for (owner, _), row in self._known_threads.items()
             if owner == tenant
             and user_id in (None, row[1])
@@ -128,4 +181,7 @@ class MemoryThreads:
 
 
 def _holds(held: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    return all(key in held and held[key] == value for key, value in wanted.items())
+    return all(
+        key in held and held[key] == value and isinstance(held[key], bool) == isinstance(value, bool)
+        for key, value in wanted.items()
+    )

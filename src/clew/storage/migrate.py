@@ -12,7 +12,8 @@ from typing import Any
 from clew.errors import SchemaVersionError
 
 _PRE, _POST = ".pre", ".post"
-_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_NAME = re.compile(r"^-- name: ([\w{}]+)$", re.MULTILINE)
+_WORD = re.compile(r"^-- \{(\w+)\} (\w+): (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,39 @@ class Migration:
 
 @functools.cache
 def named_queries(dialect: str) -> dict[str, str]:
-    """Every query in one dialect, by name."""
+    """Every query in one dialect, by name.
+
+    One whose name has words in braces is a query for each text that the file's head gives to those words.
+    """
     folder = resources.files("clew.storage") / "sql"
     files = sorted(file.name for file in folder.iterdir() if file.name.startswith(dialect))
-    parts = [part for name in files for part in _NAME.split((folder / name).read_text("utf-8"))[1:]]
-    return {name: sql.strip() for name, sql in zip(parts[::2], parts[1::2], strict=True)}
+    queries: dict[str, str] = {}
+    for file in files:
+        head, *parts = _NAME.split((folder / file).read_text("utf-8"))
+        words = _WORD.findall(head)
+        for name, sql in zip(parts[::2], parts[1::2], strict=True):
+            queries |= _worded(name, sql.strip(), words)
+    return queries
+
+
+def _worded(name: str, sql: str, words: Sequence[tuple[str, str, str]]) -> dict[str, str]:
+    """The queries that one with words in its name stands for."""
+    queries = {name: sql}
+    for word in re.findall(r"\{(\w+)\}", name):
+        queries = {
+            each.replace(f"{{{word}}}", choice): _with_text(text, word, meant)
+            for each, text in queries.items()
+            for known, choice, meant in words
+            if known == word
+        }
+    return queries
+
+
+def _with_text(sql: str, word: str, meant: str) -> str:
+    """A query with what a word means; `{word.where}` and `{word.order}` are the halves of a condition and an order."""
+    where, order, by = meant.partition("order by")
+    halves = sql.replace(f"{{{word}.where}}", where.strip()).replace(f"{{{word}.order}}", order + by)
+    return halves.replace(f"{{{word}}}", meant)
 
 
 @functools.cache

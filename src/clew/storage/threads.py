@@ -6,8 +6,8 @@ Invariant: a thread of another owner does not exist for a caller who names one; 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import ormsgpack
 
@@ -60,39 +60,6 @@ class Only(Protocol):
         ...
 
 
-class Wanted(NamedTuple):
-    """Which threads a list asks for. `user_id` None is everyone's; `text` is looked for in titles, whatever their case;
-    `before` is where the page before ended."""
-
-    user_id: str | None
-    archived: bool
-    status: str | None = None
-    text: str | None = None
-    metadata: Mapping[str, Any] | None = None
-    before: tuple[int, str] | None = None
-    limit: int = 20
-    only: Only | None = None
-
-
-class Sought(NamedTuple):
-    """Which threads a search asks for; as `Wanted`, but `archived` None is both, and `ids` are those to choose from.
-
-    `sort_by` is thread_id, status, created_at, updated_at or state_updated_at; None: recently active first.
-    """
-
-    user_id: str | None
-    archived: bool | None = False
-    status: str | None = None
-    text: str | None = None
-    metadata: Mapping[str, Any] | None = None
-    ids: Sequence[str] | None = None
-    sort_by: str | None = None
-    is_descending: bool = True
-    limit: int = 20
-    offset: int = 0
-    only: Only | None = None
-
-
 def add_thread(place: Place, row: ThreadRow, *, if_exists: str, only: Only | None = None) -> Steps[ThreadRow]:
     """Make a thread; `if_exists` "do_nothing" gives the one that is there, if it has the same owner."""
     text, sealed = _kept(place, row.title, row.metadata)
@@ -126,7 +93,7 @@ def find_thread(place: Place, user_id: str | None, only: Only | None = None) -> 
     rows = yield Query("thread_get", (place.tenant, place.thread))
     if not rows:
         return None
-    row = _read(place, rows[0])
+    row = read_row(place, rows[0])
     return row if user_id in (None, row.user_id) and (only is None or only.fits(row.metadata)) else None
 
 
@@ -210,76 +177,10 @@ def touch_thread(place: Place, touch: Touch) -> Steps[None]:
         yield from change_thread(place, None, {"title": touch.title}, touch.at)
 
 
-def list_threads(root: Place, wanted: Wanted) -> Steps[list[ThreadRow]]:
-    """One page of threads, recently active first."""
-    found: list[ThreadRow] = []
-    active_at, thread = wanted.before or (_NEWEST, _LAST)
-    is_sealed = root.vault.keys is not None
-    asked = None if is_sealed else _askable(wanted)
-    text = None if is_sealed or not wanted.text else wanted.text.casefold()
-    is_checked = _is_checked(root, wanted)
-    size = max(PAGE, wanted.limit) if is_checked else wanted.limit
-    name = "thread_list_everyone" if wanted.user_id is None else "thread_list_mine"
-    while len(found) < wanted.limit:
-        rows = yield Query(
-            name,
-            (root.tenant, wanted.user_id, int(wanted.archived), active_at, thread, wanted.status, text, asked, size),
-        )
-        for fields in rows:
-            row = _read(root.of(fields[0]), fields)
-            if not is_checked or _matches(row, wanted):
-                found.append(row)
-        if len(rows) < size:
-            break
-        active_at, thread = rows[-1][6], rows[-1][0]
-    return found[: wanted.limit]
-
-
-def search_threads(root: Place, sought: Sought) -> Steps[list[ThreadRow]]:
-    """The threads that a search asks for."""
-    user_id, archived, status, text, metadata, ids, sort_by, is_descending, limit, offset, only = sought
-    if sort_by is None and ids is None and archived is not None:  # there is an index in that order
-        wanted = Wanted(user_id, archived, status, text, metadata, limit=limit + offset, only=only)
-        return (yield from list_threads(root, wanted))[offset:]
-    asked = _asked(root, sought)
-    order = (sort_by or "state_updated_at", int(is_descending or sort_by is None))
-    if not _is_checked(root, sought):
-        rows = yield Query("thread_search", (*asked, *order, limit, offset))
-        return [_read(root.of(fields[0]), fields) for fields in rows]
-    found: list[ThreadRow] = []
-    begin = 0
-    while len(found) < limit + offset:
-        rows = yield Query("thread_search", (*asked, *order, PAGE, begin))
-        found += _fitting(root, rows, sought)
-        if len(rows) < PAGE:
-            break
-        begin += PAGE
-    return found[offset : offset + limit]
-
-
-def count_sought(root: Place, sought: Sought) -> Steps[int]:
-    """How many threads a search would find."""
-    if not _is_checked(root, sought):
-        return (yield Query("thread_sought", _asked(root, sought)))[0][0]
-    count = begin = 0
-    while True:
-        rows = yield Query("thread_search", (*_asked(root, sought), "thread_id", 0, PAGE, begin))
-        count += len(list(_fitting(root, rows, sought)))
-        if len(rows) < PAGE:
-            return count
-        begin += PAGE
-
-
 def archived_threads(root: Place, before: int) -> Steps[list[str]]:
     """The threads that were archived before a time, in microseconds since 1970."""
-    found: list[str] = []
-    active_at, thread = _NEWEST, _LAST
-    while True:
-        rows = yield Query("thread_list_everyone", (root.tenant, None, 1, active_at, thread, None, None, None, PAGE))
-        found += [row[0] for row in rows if row[8] is not None and row[8] < before]
-        if len(rows) < PAGE:
-            return found
-        active_at, thread = rows[-1][6], rows[-1][0]
+    rows = yield from _all_rows(root, archived=1)
+    return [row[0] for row in rows if row[8] is not None and row[8] < before]
 
 
 def is_archived(place: Place) -> Steps[bool]:
@@ -302,15 +203,8 @@ def rows_to_rekey(root: Place) -> Steps[list[str]]:
     keys, found = root.vault.keys, list[str]()
     assert keys is not None, "only asked where there is a key"
     for archived in (0, 1):
-        active_at, thread = _NEWEST, _LAST
-        while True:
-            rows = yield Query(
-                "thread_list_everyone", (root.tenant, None, archived, active_at, thread, None, None, None, PAGE)
-            )
-            found += [row[0] for row in rows if row[-1] is None or not keys.is_current(row[-1])]
-            if len(rows) < PAGE:
-                break
-            active_at, thread = rows[-1][6], rows[-1][0]
+        rows = yield from _all_rows(root, archived=archived)
+        found += [row[0] for row in rows if row[-1] is None or not keys.is_current(row[-1])]
     return found
 
 
@@ -323,56 +217,16 @@ def rekey_row(place: Place) -> Steps[int]:
     return 1
 
 
-def contains(held: Any, wanted: Any) -> bool:
-    """Whether JSON data has what is wanted: of an object each key, recursively; of everything else the same value."""
-    if isinstance(wanted, dict):
-        parts = cast("dict[str, Any]", wanted)
-        return isinstance(held, dict) and all(key in held and contains(held[key], parts[key]) for key in parts)
-    if isinstance(wanted, bool) or isinstance(held, bool):
-        return wanted is held
-    return held == wanted
-
-
-def _asked(root: Place, sought: Sought) -> tuple[Any, ...]:
-    """What of a search can be asked of the database."""
-    is_sealed = root.vault.keys is not None
-    return (
-        root.tenant,
-        sought.user_id,
-        None if sought.archived is None else int(sought.archived),
-        sought.status,
-        None if is_sealed or not sought.text else sought.text.casefold(),
-        None if is_sealed else _askable(sought),
-        None if sought.ids is None else json.dumps(list(sought.ids)),
-    )
-
-
-def _is_checked(root: Place, wanted: Wanted | Sought) -> bool:
-    """Whether the database cannot decide alone what a search finds."""
-    is_sealed = root.vault.keys is not None
-    return bool(wanted.metadata) or wanted.only is not None or (is_sealed and bool(wanted.text))
-
-
-def _fitting(root: Place, rows: Sequence[Row], sought: Sought) -> Iterator[ThreadRow]:
-    for fields in rows:
-        row = _read(root.of(fields[0]), fields)
-        if _matches(row, sought):
-            yield row
-
-
-def _matches(row: ThreadRow, wanted: Wanted | Sought) -> bool:
-    if wanted.text and wanted.text.casefold() not in (row.title or "").casefold():
-        return False
-    if wanted.only is not None and not wanted.only.fits(row.metadata):
-        return False
-    return contains(row.metadata, wanted.metadata or {})
-
-
-def _askable(wanted: Wanted | Sought) -> str | None:
-    """The part of the filters on metadata that every database understands alike, as JSON."""
-    metadata = {**(wanted.metadata or {}), **({} if wanted.only is None else wanted.only.asked)}
-    part = {key: value for key, value in metadata.items() if isinstance(value, str | bool)}
-    return json.dumps(part) if part else None
+def _all_rows(root: Place, *, archived: int) -> Steps[list[Row]]:
+    found: list[Row] = []
+    active_at, thread = _NEWEST, _LAST
+    while True:
+        params = (root.tenant, None, archived, None, None, None, PAGE, 0, None, active_at, thread)
+        rows = yield Query("thread_page_everyones_recent_before", params)
+        found += rows
+        if len(rows) < PAGE:
+            return found
+        active_at, thread = rows[-1][6], rows[-1][0]
 
 
 def _kept(
@@ -385,7 +239,8 @@ def _kept(
     return (None, None, None), place.vault.seal_task(place, Waiting(0, 0, _TASK, 0, body))
 
 
-def _read(place: Place, fields: Row) -> ThreadRow:
+def read_row(place: Place, fields: Row) -> ThreadRow:
+    """A row as it is stored."""
     *rest, title, metadata, body = fields
     if body is not None:
         title, metadata = ormsgpack.unpackb(unpack(place.vault.open_task(place, Waiting(0, 0, _TASK, 0, body))))

@@ -16,7 +16,8 @@ from clew.storage import threads as rules
 from clew.storage.operation import LogOp
 from clew.storage.query import Steps
 from clew.storage.session import LogSession
-from clew.storage.threads import TITLE_MAX, Only, Sought, ThreadRow, Wanted
+from clew.storage.thread_lists import Sought, count_sought, search_threads
+from clew.storage.threads import TITLE_MAX, Only, ThreadRow
 from clew.threads._titles import first_words
 
 T = TypeVar("T")
@@ -326,25 +327,25 @@ class Threads:
         if text is not None and (not isinstance(text, str) or _is_unkept(text)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidQueryError("text is not a text without NUL and lone surrogates, and no title has those")
         before = None if after is None else _position(after)
-        wanted = Wanted(
+        wanted = Sought(
             self._whose(user_id), bool(archived), status, text, None if metadata is None else _metadata(metadata),
-            before, limit, self._only,
+            limit=limit, before=before, only=self._only,
         )  # fmt: skip
 
         def finish(rows: Any) -> Page:
             last = rows[-1] if len(rows) == limit else None
             return Page(tuple(map(_thread, rows)), None if last is None else f"{last.active_at}:{last.thread}")
 
-        return self._op("", lambda: rules.list_threads(self.storage.place(""), wanted), "read", finish)
+        return self._op("", lambda: search_threads(self.storage.place(""), wanted), "read", finish)
 
     def _search(self, user_id: str | _Everyone | None, wanted: Mapping[str, Any]) -> LogOp[tuple[Thread, ...]]:
         sought = _sought(self._whose(user_id), wanted)._replace(only=self._only)
         place = self.storage.place("")
-        return self._op("", lambda: rules.search_threads(place, sought), "read", lambda rows: tuple(map(_thread, rows)))
+        return self._op("", lambda: search_threads(place, sought), "read", lambda rows: tuple(map(_thread, rows)))
 
     def _count(self, user_id: str | _Everyone | None, wanted: Mapping[str, Any]) -> LogOp[int]:
         sought = _sought(self._whose(user_id), wanted)._replace(only=self._only)
-        return self._op("", lambda: rules.count_sought(self.storage.place(""), sought), "read", int)
+        return self._op("", lambda: count_sought(self.storage.place(""), sought), "read", int)
 
     def _change(self, thread_id: str, user_id: str | _Everyone | None, changes: Mapping[str, Any]) -> LogOp[Thread]:
         id, owner, now = check_thread_id(thread_id), self._whose(user_id), _now()

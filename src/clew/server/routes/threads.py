@@ -18,7 +18,7 @@ from clew.server.extract import PATHS_MAX, extracted, parsed
 from clew.server.formats import nothing, plain, reply, selected, thread_json
 from clew.server.pages import page_of
 from clew.server.states import update_of
-from clew.storage.threads import contains
+from clew.storage.thread_lists import contains
 from clew.threads import Thread, Threads
 from clew.types import StateUpdate
 

@@ -1,4 +1,24 @@
 -- Queries on the table of threads, by name. As everywhere, `tenant` is in each of them.
+--
+-- Lists come in several orders, each of which has an index. A name with braces is one query for each of the words that
+-- are told here; `.where` and `.order` are the two halves of a word's text.
+--
+-- {whose} mine: user_id = $2::text
+-- {whose} everyones: $2::text is null
+-- {kind} recent: true order by active_at desc, thread desc
+-- {kind} recent_before: (active_at, thread) < ($10::bigint, $11::text) order by active_at desc, thread desc
+-- {kind} recent_of_status: status collate "C" = $4::text order by active_at desc, thread desc
+-- {kind} recent_of_status_before: status collate "C" = $4::text and (active_at, thread) < ($10::bigint, $11::text) order by active_at desc, thread desc
+-- {kind} oldest: true order by active_at, thread
+-- {kind} oldest_of_status: status collate "C" = $4::text order by active_at, thread
+-- {kind} created_at_up: true order by created_at, thread
+-- {kind} created_at_down: true order by created_at desc, thread desc
+-- {kind} updated_at_up: true order by updated_at, thread
+-- {kind} updated_at_down: true order by updated_at desc, thread desc
+-- {kind} thread_id_up: true order by thread
+-- {kind} thread_id_down: true order by thread desc
+-- {kind} status_up: true order by status collate "C", active_at, thread
+-- {kind} status_down: true order by status collate "C" desc, active_at desc, thread desc
 
 -- name: thread_add
 insert into clew_thread (tenant, thread, user_id, status, archived, created_at, updated_at, active_at, ttl_minutes,
@@ -33,59 +53,118 @@ update clew_thread
 -- name: thread_remove
 delete from clew_thread where tenant = $1 and thread = $2
 
--- name: thread_list_mine
+-- name: thread_page_{whose}_{kind}
 select thread, user_id, status, archived, created_at, updated_at, active_at, last_message_at, archived_at, ttl_minutes, ttl_strategy, title, metadata::text, body
   from clew_thread
- where tenant = $1
-   and user_id = $2
-   and archived = $3
-   and (active_at, thread) < ($4, $5)
-   and ($6::text is null or status = $6)
-   and ($7::text is null or position($7::text in title_key) > 0)
-   and ($8::text is null or metadata @> $8::text::jsonb)
- order by active_at desc, thread desc
- limit $9
-
--- name: thread_list_everyone
-select thread, user_id, status, archived, created_at, updated_at, active_at, last_message_at, archived_at, ttl_minutes, ttl_strategy, title, metadata::text, body
-  from clew_thread
- where tenant = $1
-   and ($2::text is null)
-   and archived = $3
-   and (active_at, thread) < ($4, $5)
-   and ($6::text is null or status = $6)
-   and ($7::text is null or position($7::text in title_key) > 0)
-   and ($8::text is null or metadata @> $8::text::jsonb)
- order by active_at desc, thread desc
- limit $9
-
--- name: thread_search
-select thread, user_id, status, archived, created_at, updated_at, active_at, last_message_at, archived_at, ttl_minutes, ttl_strategy, title, metadata::text, body
-  from clew_thread
- where tenant = $1
-   and ($2::text is null or user_id = $2::text)
-   and ($3::integer is null or archived = $3::integer)
+ where tenant = $1::text
+   and {whose}
+   and archived = $3::integer
+   and {kind.where}
    and ($4::text is null or status = $4::text)
    and ($5::text is null or position($5::text in title_key) > 0)
    and ($6::text is null or metadata @> $6::text::jsonb)
-   and ($7::text is null or thread in (select jsonb_array_elements_text($7::text::jsonb)))
- order by case when $9::integer = 0 then case $8::text when 'created_at' then created_at when 'updated_at' then updated_at when 'state_updated_at' then active_at end end asc,
-          case when $9::integer = 1 then case $8::text when 'created_at' then created_at when 'updated_at' then updated_at when 'state_updated_at' then active_at end end desc,
-          case when $9::integer = 0 then case $8::text when 'status' then status collate "C" when 'thread_id' then thread end end asc,
-          case when $9::integer = 1 then case $8::text when 'status' then status collate "C" when 'thread_id' then thread end end desc,
-          active_at desc, thread desc
- limit $10::bigint offset $11::bigint
+   and $9::bigint is null
+ {kind.order}
+ limit $7::bigint offset $8::bigint
 
--- name: thread_sought
+-- name: thread_window_{whose}_{kind}
+select thread, user_id, status, archived, created_at, updated_at, active_at, last_message_at, archived_at, ttl_minutes, ttl_strategy, title, metadata::text, body
+  from (select *
+          from clew_thread
+         where tenant = $1::text
+           and {whose}
+           and archived = $3::integer
+           and {kind.where}
+         {kind.order}
+         limit $9::bigint) as windowed
+ where true
+   and ($4::text is null or status = $4::text)
+   and ($5::text is null or position($5::text in title_key) > 0)
+   and ($6::text is null or metadata @> $6::text::jsonb)
+ {kind.order}
+ limit $7::bigint offset $8::bigint
+
+-- name: thread_chosen_{kind}
+select thread, user_id, status, archived, created_at, updated_at, active_at, last_message_at, archived_at, ttl_minutes, ttl_strategy, title, metadata::text, body
+  from clew_thread
+ where tenant = $1::text
+   and thread = any (array(select jsonb_array_elements_text($9::text::jsonb)))
+   and ($2::text is null or user_id = $2::text)
+   and ($3::integer is null or archived = $3::integer)
+   and {kind.where}
+   and ($4::text is null or status = $4::text)
+   and ($5::text is null or position($5::text in title_key) > 0)
+   and ($6::text is null or metadata @> $6::text::jsonb)
+ {kind.order}
+ limit $7::bigint offset $8::bigint
+
+-- name: thread_titled_{whose}
+select thread
+  from clew_thread
+ where tenant = $1::text
+   and {whose}
+   and octet_length(title_key) <= 300
+   and position($3::text in title_key) > 0
+union all
+select thread
+  from clew_thread
+ where tenant = $1::text
+   and {whose}
+   and octet_length(title_key) > 300
+   and position($3::text in title_key) > 0
+ limit $4::bigint
+
+-- name: thread_of_status_{whose}
+select thread
+  from clew_thread
+ where tenant = $1::text
+   and {whose}
+   and archived in (0, 1)
+   and status collate "C" = $3::text
+ limit $4::bigint
+
+-- name: thread_count_{whose}
 select count(*)
   from clew_thread
- where tenant = $1
+ where tenant = $1::text
+   and {whose}
+   and archived = $3::integer
+
+-- name: thread_count_of_status_{whose}
+select count(*)
+  from clew_thread
+ where tenant = $1::text
+   and {whose}
+   and archived = $3::integer
+   and status collate "C" = $4::text
+
+-- name: thread_count_filtered_{whose}
+select count(*)
+  from clew_thread
+ where tenant = $1::text
+   and {whose}
+   and archived = $3::integer
+   and ($4::text is null or status = $4::text)
+   and ($5::text is null or position($5::text in title_key) > 0)
+   and ($6::text is null or metadata @> $6::text::jsonb)
+
+-- name: thread_count_chosen
+select count(*)
+  from clew_thread
+ where tenant = $1::text
+   and thread = any (array(select jsonb_array_elements_text($7::text::jsonb)))
    and ($2::text is null or user_id = $2::text)
    and ($3::integer is null or archived = $3::integer)
    and ($4::text is null or status = $4::text)
    and ($5::text is null or position($5::text in title_key) > 0)
    and ($6::text is null or metadata @> $6::text::jsonb)
-   and ($7::text is null or thread in (select jsonb_array_elements_text($7::text::jsonb)))
+
+-- name: thread_labelled
+select thread
+  from clew_thread
+ where tenant = $1::text
+   and metadata @> $2::text::jsonb
+ limit $3::bigint
 
 -- name: run_drop_thread
 delete from clew_run where tenant = $1 and thread = $2

@@ -1,4 +1,24 @@
 -- Queries on the table of threads, by name.
+--
+-- Lists come in several orders, each of which has an index. A name with braces is one query for each of the words that
+-- are told here; `.where` and `.order` are the two halves of a word's text.
+--
+-- {whose} mine: user_id = ?2
+-- {whose} everyones: ?2 is null
+-- {kind} recent: true order by active_at desc, thread desc
+-- {kind} recent_before: (active_at, thread) < (?10, ?11) order by active_at desc, thread desc
+-- {kind} recent_of_status: status = ?4 order by active_at desc, thread desc
+-- {kind} recent_of_status_before: status = ?4 and (active_at, thread) < (?10, ?11) order by active_at desc, thread desc
+-- {kind} oldest: true order by active_at, thread
+-- {kind} oldest_of_status: status = ?4 order by active_at, thread
+-- {kind} created_at_up: true order by created_at, thread
+-- {kind} created_at_down: true order by created_at desc, thread desc
+-- {kind} updated_at_up: true order by updated_at, thread
+-- {kind} updated_at_down: true order by updated_at desc, thread desc
+-- {kind} thread_id_up: true order by thread
+-- {kind} thread_id_down: true order by thread desc
+-- {kind} status_up: true order by status, active_at, thread
+-- {kind} status_down: true order by status desc, active_at desc, thread desc
 
 -- name: thread_add
 insert into clew_thread (tenant, thread, user_id, status, archived, created_at, updated_at, active_at, ttl_minutes,
@@ -29,71 +49,147 @@ update clew_thread
 -- name: thread_remove
 delete from clew_thread where tenant = ?1 and thread = ?2
 
--- name: thread_list_mine
+-- name: thread_page_{whose}_{kind}
 select thread, user_id, status, archived, created_at, updated_at, active_at, last_message_at, archived_at, ttl_minutes, ttl_strategy, title, metadata, body
   from clew_thread
  where tenant = ?1
-   and user_id = ?2
+   and {whose}
    and archived = ?3
-   and (active_at, thread) < (?4, ?5)
-   and (?6 is null or status = ?6)
-   and (?7 is null or instr(title_key, ?7) > 0)
-   and (?8 is null or not exists (
-        select 1 from json_each(?8) as wanted
-         where not exists (select 1 from json_each(clew_thread.metadata) as held
-                            where held.key = wanted.key and held.type = wanted.type and held.value is wanted.value)))
- order by active_at desc, thread desc
- limit ?9
-
--- name: thread_list_everyone
-select thread, user_id, status, archived, created_at, updated_at, active_at, last_message_at, archived_at, ttl_minutes, ttl_strategy, title, metadata, body
-  from clew_thread
- where tenant = ?1
-   and (?2 is null)
-   and archived = ?3
-   and (active_at, thread) < (?4, ?5)
-   and (?6 is null or status = ?6)
-   and (?7 is null or instr(title_key, ?7) > 0)
-   and (?8 is null or not exists (
-        select 1 from json_each(?8) as wanted
-         where not exists (select 1 from json_each(clew_thread.metadata) as held
-                            where held.key = wanted.key and held.type = wanted.type and held.value is wanted.value)))
- order by active_at desc, thread desc
- limit ?9
-
--- name: thread_search
-select thread, user_id, status, archived, created_at, updated_at, active_at, last_message_at, archived_at, ttl_minutes, ttl_strategy, title, metadata, body
-  from clew_thread
- where tenant = ?1
-   and (?2 is null or user_id = ?2)
-   and (?3 is null or archived = ?3)
+   and {kind.where}
    and (?4 is null or status = ?4)
    and (?5 is null or instr(title_key, ?5) > 0)
    and (?6 is null or not exists (
         select 1 from json_each(?6) as wanted
-         where not exists (select 1 from json_each(clew_thread.metadata) as held
-                            where held.key = wanted.key and held.type = wanted.type and held.value is wanted.value)))
-   and (?7 is null or thread in (select value from json_each(?7)))
- order by case when ?9 = 0 then case ?8 when 'created_at' then created_at when 'updated_at' then updated_at when 'state_updated_at' then active_at end end asc,
-          case when ?9 = 1 then case ?8 when 'created_at' then created_at when 'updated_at' then updated_at when 'state_updated_at' then active_at end end desc,
-          case when ?9 = 0 then case ?8 when 'status' then status when 'thread_id' then thread end end asc,
-          case when ?9 = 1 then case ?8 when 'status' then status when 'thread_id' then thread end end desc,
-          active_at desc, thread desc
- limit ?10 offset ?11
+         where wanted.type not in ('object', 'array')
+           and not exists (select 1 from json_each(metadata) as held
+                            where held.key = wanted.key and held.value is wanted.value
+                              and (held.type = wanted.type
+                                   or (held.type in ('integer', 'real') and wanted.type in ('integer', 'real'))))))
+   and ?9 is null
+ {kind.order}
+ limit ?7 offset ?8
 
--- name: thread_sought
+-- name: thread_window_{whose}_{kind}
+select thread, user_id, status, archived, created_at, updated_at, active_at, last_message_at, archived_at, ttl_minutes, ttl_strategy, title, metadata, body
+  from (select *
+          from clew_thread
+         where tenant = ?1
+           and {whose}
+           and archived = ?3
+           and {kind.where}
+         {kind.order}
+         limit ?9) as windowed
+ where true
+   and (?4 is null or status = ?4)
+   and (?5 is null or instr(title_key, ?5) > 0)
+   and (?6 is null or not exists (
+        select 1 from json_each(?6) as wanted
+         where wanted.type not in ('object', 'array')
+           and not exists (select 1 from json_each(metadata) as held
+                            where held.key = wanted.key and held.value is wanted.value
+                              and (held.type = wanted.type
+                                   or (held.type in ('integer', 'real') and wanted.type in ('integer', 'real'))))))
+ {kind.order}
+ limit ?7 offset ?8
+
+-- name: thread_chosen_{kind}
+select thread, user_id, status, archived, created_at, updated_at, active_at, last_message_at, archived_at, ttl_minutes, ttl_strategy, title, metadata, body
+  from clew_thread
+ where tenant = ?1
+   and thread in (select value from json_each(?9))
+   and (?2 is null or user_id = ?2)
+   and (?3 is null or archived = ?3)
+   and {kind.where}
+   and (?4 is null or status = ?4)
+   and (?5 is null or instr(title_key, ?5) > 0)
+   and (?6 is null or not exists (
+        select 1 from json_each(?6) as wanted
+         where wanted.type not in ('object', 'array')
+           and not exists (select 1 from json_each(metadata) as held
+                            where held.key = wanted.key and held.value is wanted.value
+                              and (held.type = wanted.type
+                                   or (held.type in ('integer', 'real') and wanted.type in ('integer', 'real'))))))
+ {kind.order}
+ limit ?7 offset ?8
+
+-- name: thread_titled_{whose}
+select thread
+  from clew_thread
+ where tenant = ?1
+   and {whose}
+   and instr(title_key, ?3) > 0
+ limit ?4
+
+-- name: thread_of_status_{whose}
+select thread
+  from clew_thread
+ where tenant = ?1
+   and {whose}
+   and archived in (0, 1)
+   and status = ?3
+ limit ?4
+
+-- name: thread_count_{whose}
 select count(*)
   from clew_thread
  where tenant = ?1
+   and {whose}
+   and archived = ?3
+
+-- name: thread_count_of_status_{whose}
+select count(*)
+  from clew_thread
+ where tenant = ?1
+   and {whose}
+   and archived = ?3
+   and status = ?4
+
+-- name: thread_count_filtered_{whose}
+select count(*)
+  from clew_thread
+ where tenant = ?1
+   and {whose}
+   and archived = ?3
+   and (?4 is null or status = ?4)
+   and (?5 is null or instr(title_key, ?5) > 0)
+   and (?6 is null or not exists (
+        select 1 from json_each(?6) as wanted
+         where wanted.type not in ('object', 'array')
+           and not exists (select 1 from json_each(metadata) as held
+                            where held.key = wanted.key and held.value is wanted.value
+                              and (held.type = wanted.type
+                                   or (held.type in ('integer', 'real') and wanted.type in ('integer', 'real'))))))
+
+-- name: thread_count_chosen
+select count(*)
+  from clew_thread
+ where tenant = ?1
+   and thread in (select value from json_each(?7))
    and (?2 is null or user_id = ?2)
    and (?3 is null or archived = ?3)
    and (?4 is null or status = ?4)
    and (?5 is null or instr(title_key, ?5) > 0)
    and (?6 is null or not exists (
         select 1 from json_each(?6) as wanted
-         where not exists (select 1 from json_each(clew_thread.metadata) as held
-                            where held.key = wanted.key and held.type = wanted.type and held.value is wanted.value)))
-   and (?7 is null or thread in (select value from json_each(?7)))
+         where wanted.type not in ('object', 'array')
+           and not exists (select 1 from json_each(metadata) as held
+                            where held.key = wanted.key and held.value is wanted.value
+                              and (held.type = wanted.type
+                                   or (held.type in ('integer', 'real') and wanted.type in ('integer', 'real'))))))
+
+-- name: thread_labelled
+select thread
+  from clew_thread_label
+ where tenant = ?1
+   and label = (
+        select substr(key || ' ' || case when type in ('integer', 'real') then cast(value as real)
+                                         else type || coalesce(value, '') end, 1, 120) as wanted
+          from json_each(?2)
+         where type not in ('object', 'array')
+         order by (select count(*) from (
+                    select 1 from clew_thread_label as held where held.tenant = ?1 and held.label = wanted limit ?3))
+         limit 1)
+ limit ?3
 
 -- name: run_drop_thread
 delete from clew_run where tenant = ?1 and thread = ?2

@@ -1,0 +1,1 @@
+"""`python -m benchmarks service`: clew's service and its peers, over HTTP, on the same graph."""
