@@ -152,6 +152,6 @@ def test_a_run_knows_its_user() -> None:
 
 
 def test_agents_are_graphs_and_no_factories() -> None:
-    with SqliteSaver.from_conn_string(":memory:") as saver:
-        with pytest.raises(TypeError, match="graph 'no' is a int, not a graph or a factory of graphs"):
-            create_app({"no": 7, "yes": agent()}, saver)
+    wrong = pytest.raises(TypeError, match="graph 'no' is a int, not a graph or a factory of graphs")
+    with SqliteSaver.from_conn_string(":memory:") as saver, wrong:
+        create_app({"no": 7, "yes": agent()}, saver)
