@@ -19,9 +19,10 @@ from clew.server.auth import Authenticate, authenticator
 from clew.server.beside import lifespan_of, put_beside
 from clew.server.bodies import IGNORED, NameIgnored
 from clew.server.caller import Service
-from clew.server.duties import Duties
+from clew.server.duties import Duties, DutySettings
 from clew.server.handlers import Handlers, is_auth
 from clew.server.http import HttpSettings, Room
+from clew.server.metrics import Metrics
 from clew.server.observed import REQUEST_ID, Observed
 from clew.server.pages import NEXT, TOTAL
 from clew.server.paths import Below, KeepSlashes
@@ -48,6 +49,7 @@ def create_app(
     auth: Authenticate | Mapping[str, str] | Any = None,
     shared: bool = False,
     http: HttpSettings | None = None,
+    duties: DutySettings | None = None,
     **settings: Any,
 ) -> FastAPI:
     """An application that serves graphs; run it, or mount it in another one.
@@ -57,7 +59,7 @@ def create_app(
     `langgraph_sdk.Auth`, a mapping from API keys to user ids, or an async function that gives a request's `Owner`;
     without it everything belongs to everyone. With it, what a user makes is that user's, unless `shared`: then all
     belongs to the installation, and who may do what is for the handlers of the `Auth` to say. `http` says which rooms
-    it has, and what is around them. `settings` go to `FastAPI`.
+    it has, and what is around them, `duties` what is done in the background. `settings` go to `FastAPI`.
     """
     if not isinstance(storage, CheckpointSaver):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
         raise TypeError(f"storage is a {type(storage).__name__}, not a saver of clew")
@@ -65,6 +67,7 @@ def create_app(
         raise TypeError(f"store is a {type(store).__name__}, not a store of clew")
     handlers = Handlers(auth) if is_auth(auth) else None
     registry, now, http = Registry(graphs, storage), datetime.now(UTC), http or HttpSettings()
+    metrics = Metrics()
     own: dict[str, Any] = {"title": "clew", "version": __version__, "lifespan": _lifespan}
     if "meta" in http.disabled:
         own["openapi_url"] = None
@@ -79,7 +82,8 @@ def create_app(
         started_at=now,
         http=http,
         handlers=handlers,
-        duties=Duties(storage),
+        metrics=metrics,
+        duties=Duties(storage, duties, metrics),
     )
     for router in (system.router, *(each for room in ROOMS if room not in http.disabled for each in ROOMS[room])):
         app.include_router(router)
