@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from clew.checkpoint.memory import InMemorySaver
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.store.memory import InMemoryStore
 from tests.both import own_saver
@@ -56,12 +55,18 @@ def api(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Api]:
     with asyncio.Runner() as runner:
         if request.param == "postgres":
             saver: Any = request.getfixturevalue("postgres_saver").with_tenant(f"service-{next(_numbers)}")
-            yield InProcess(make_app(saver, InMemoryStore()), runner, user)
+            with InProcess(make_app(saver, InMemoryStore()), runner, user) as api:
+                yield api
         elif request.param == "memory":
-            yield InProcess(make_app(InMemorySaver(), InMemoryStore()), runner, user)
+            with InProcess(make_app(SqliteSaver(":memory:"), InMemoryStore()), runner, user) as api:
+                yield api
         else:
-            with SqliteSaver.from_conn_string(str(tmp_path / "threads.db"), synchronous="NORMAL") as saver:
-                yield InProcess(make_app(saver, InMemoryStore()), runner, user)
+            path = str(tmp_path / "threads.db")
+            with (
+                SqliteSaver.from_conn_string(path, synchronous="NORMAL") as saver,
+                InProcess(make_app(saver, InMemoryStore()), runner, user) as api,
+            ):
+                yield api
 
 
 @pytest.fixture(params=["owned", "shared"])
@@ -99,5 +104,8 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Serve]:
 @pytest.fixture
 def here() -> Iterator[InProcess]:
     """A service in memory, for facts that have nothing to do with where things are kept."""
-    with asyncio.Runner() as runner:
-        yield InProcess(make_app(InMemorySaver(), InMemoryStore()), runner, "ada")
+    with (
+        asyncio.Runner() as runner,
+        InProcess(make_app(SqliteSaver(":memory:"), InMemoryStore()), runner, "ada") as api,
+    ):
+        yield api

@@ -105,9 +105,14 @@ class _Room:
 
         @functools.wraps(method)
         def call(*args: Any, **kwargs: Any) -> Any:
-            return self._run(method(*args, **kwargs))
+            answer = method(*args, **kwargs)
+            return iter(self._run(_all(answer))) if hasattr(answer, "__aiter__") else self._run(answer)
 
         return call
+
+
+async def _all(parts: Any) -> list[Any]:
+    return [part async for part in parts]
 
 
 class InProcess:
@@ -123,6 +128,13 @@ class InProcess:
         self.threads = _Room(client.threads, runner.run)
         self.assistants = _Room(client.assistants, runner.run)
         self.store = _Room(client.store, runner.run)
+        self.runs = _Room(client.runs, runner.run)
+
+    def __enter__(self) -> InProcess:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.runner.run(self.app.state.clew.drain(0))
 
     def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         return self.runner.run(self._http.request(method, path, **kwargs))
@@ -142,6 +154,7 @@ class Remote:
         self._http = httpx.Client(base_url=url, headers={"x-api-key": user})
         client = SyncLangGraphClient(self._http)
         self.threads, self.assistants, self.store = client.threads, client.assistants, client.store
+        self.runs = client.runs
 
     def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         return self._http.request(method, path, **kwargs)

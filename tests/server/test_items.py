@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clew.checkpoint.memory import InMemorySaver
+from clew.checkpoint.sqlite import SqliteSaver
 from clew.server.owned_store import OwnedStore
 from clew.store.memory import InMemoryStore
 from tests.server.kit import Api, InProcess, make_app
@@ -69,7 +69,7 @@ def test_what_cannot_be_kept_is_refused(here: InProcess, method: str, path: str,
 
 def test_a_service_without_a_store_says_so() -> None:
     with asyncio.Runner() as runner:
-        api = InProcess(make_app(InMemorySaver(), None), runner, "ada")
+        api = InProcess(make_app(SqliteSaver(":memory:"), None), runner, "ada")
 
         assert api.request("GET", "/store/items?namespace=a&key=k").json() == {
             "detail": "this service has no store",

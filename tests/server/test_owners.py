@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from clew.checkpoint.memory import InMemorySaver
+from clew.checkpoint.sqlite import SqliteSaver
 from tests.server.kit import Api, make_app, said
 
 OPEN = {"/ok", "/info", "/metrics"}
 LISTS = {  # name nothing of anyone's: what they give is looked at below
     "POST /assistants", "POST /assistants/search", "POST /assistants/count", "POST /threads", "POST /threads/search",
     "POST /threads/count", "POST /threads/prune", "PUT /store/items", "GET /store/items", "DELETE /store/items",
-    "POST /store/items/search", "POST /store/namespaces",
+    "POST /store/items/search", "POST /store/namespaces", "POST /runs", "POST /runs/stream", "POST /runs/wait",
+    "POST /runs/batch", "POST /runs/cancel",
 }  # fmt: skip
 BODIES: dict[str, Any] = {
     "PATCH /assistants/{assistant_id}": {"name": "stolen"},
@@ -24,12 +25,15 @@ BODIES: dict[str, Any] = {
     "POST /threads/{thread_id}/state": {"values": {"mood": "stolen"}, "as_node": "reply"},
     "POST /threads/{thread_id}/state/checkpoint": {"checkpoint": {}},
     "POST /threads/{thread_id}/history": {},
+    "POST /threads/{thread_id}/runs": {"assistant_id": "agent", "input": {}},
+    "POST /threads/{thread_id}/runs/stream": {"assistant_id": "agent", "input": {}},
+    "POST /threads/{thread_id}/runs/wait": {"assistant_id": "agent", "input": {}},
 }
 
 
 def named_routes() -> list[str]:
     """Every route that names something of an owner's."""
-    routes = [route for route in flattened(make_app(InMemorySaver(), None).routes) if route.path not in OPEN]
+    routes = [route for route in flattened(make_app(SqliteSaver(":memory:"), None).routes) if route.path not in OPEN]
     names = {f"{method} {route.path}" for route in routes for method in route.methods}
     assert names >= LISTS
     assert all("{" in name for name in names - LISTS)
@@ -60,14 +64,18 @@ def test_what_handlers_exclude_is_not_there(guarded: Api, route: str) -> None:
 
 def steal(api: Api, route: str) -> None:
     """Name what is another's on a route, and what never was: the answers are the same."""
-    thread = api.threads.create(graph_id="agent", supersteps=[said("private")])
+    thread_id = api.threads.create(graph_id="agent", supersteps=[said("private")])["thread_id"]
+    api.runs.wait(thread_id, "agent", input={"messages": [{"role": "user", "content": "private"}]})
+    (run,) = api.runs.list(thread_id)
+    thread = api.threads.get(thread_id)
     assistant = api.assistants.create("agent", name="private")
-    state = api.threads.get_state(thread["thread_id"])
+    state = api.threads.get_state(thread_id)
     method, path = route.split()
     parts = {
         "thread_id": thread["thread_id"],
         "assistant_id": assistant["assistant_id"],
         "checkpoint_id": state["checkpoint_id"],
+        "run_id": run["run_id"],
         "namespace": "talk",
     }
     other = api.of(f"not {api.user}")
@@ -78,11 +86,13 @@ def steal(api: Api, route: str) -> None:
 
     assert stolen.status_code == 404
     assert missing.status_code == 404
+    text = stolen.text
     for id in parts.values():
-        missing_text = missing.text.replace(absent["thread_id"], "ID")
-        assert stolen.text.replace(parts["thread_id"], "ID").replace(parts["assistant_id"], "ID") == missing_text, id
+        text = text.replace(id, "ID") if len(id) == 36 else text
+    assert text == missing.text.replace(absent["thread_id"], "ID")
     assert "private" not in stolen.text
-    assert api.threads.get(thread["thread_id"]) == thread
+    assert api.threads.get(thread_id) == thread
+    assert api.runs.list(thread_id) == [run]
     assert api.assistants.get(assistant["assistant_id"]) == assistant
 
 

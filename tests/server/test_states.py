@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from langgraph_sdk.errors import APIStatusError, BadRequestError, NotFoundError
 
-from clew.checkpoint.memory import InMemorySaver
 from clew.checkpoint.sqlite import SqliteSaver
 from tests.both import on
 from tests.server.kit import Api, InProcess, agent, answered, make_app, said
@@ -112,7 +111,7 @@ def test_a_thread_without_a_graph_takes_no_state(here: InProcess) -> None:
 
 
 def test_what_a_run_asked_is_shown() -> None:
-    saver = InMemorySaver()
+    saver = SqliteSaver(":memory:")
     with asyncio.Runner() as runner:
         api = InProcess(make_app(saver, None), runner, "ada")
         id = api.threads.create(graph_id="agent")["thread_id"]

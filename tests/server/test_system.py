@@ -11,7 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from clew.checkpoint.memory import InMemorySaver
+from clew.checkpoint.sqlite import SqliteSaver
 from clew.server import create_app
 from tests.server.kit import AGENT, Api, InProcess, agent, make_app
 
@@ -72,7 +72,7 @@ def test_what_goes_wrong_inside_is_logged_and_not_shown(here: InProcess, caplog:
 
 def test_keys_open_what_is_ones_own() -> None:
     with asyncio.Runner() as runner:
-        app = make_app(InMemorySaver(), None, auth={"key-a": "ada", "key-b": "bob"})
+        app = make_app(SqliteSaver(":memory:"), None, auth={"key-a": "ada", "key-b": "bob"})
         ada, bob, nobody = (InProcess(app, runner, key) for key in ("key-a", "key-b", "key-c"))
 
         made = ada.threads.create()
@@ -88,7 +88,7 @@ def test_keys_open_what_is_ones_own() -> None:
 
 def test_without_authentication_a_key_is_not_looked_at() -> None:
     with asyncio.Runner() as runner:
-        app = make_app(InMemorySaver(), None, auth=None)
+        app = make_app(SqliteSaver(":memory:"), None, auth=None)
         made = InProcess(app, runner, "one").threads.create()
 
         assert made["user_id"] is None
@@ -97,7 +97,7 @@ def test_without_authentication_a_key_is_not_looked_at() -> None:
 
 def test_an_application_is_mounted_in_another_one() -> None:
     outer = FastAPI()
-    outer.mount("/agents", make_app(InMemorySaver(), None, auth=None))
+    outer.mount("/agents", make_app(SqliteSaver(":memory:"), None, auth=None))
 
     async def use() -> list[int]:
         transport = httpx.ASGITransport(outer)
@@ -121,7 +121,7 @@ def test_graphs_come_from_factories_of_every_kind() -> None:
 
     graphs = {"plain": lambda: agent(), "later": later, "lent": lent}
     with asyncio.Runner() as runner:
-        api = InProcess(create_app(graphs, InMemorySaver()), runner, "")
+        api = InProcess(create_app(graphs, SqliteSaver(":memory:")), runner, "")
         for name in graphs:
             assert {node["id"] for node in api.assistants.get_graph(name)["nodes"]} >= {"reply", "talk"}
 
@@ -130,20 +130,20 @@ def test_graphs_come_from_factories_of_every_kind() -> None:
 
 def test_what_cannot_be_served_is_refused_when_it_is_made() -> None:
     with pytest.raises(ValueError, match="there is no graph to serve"):
-        create_app({}, InMemorySaver())
+        create_app({}, SqliteSaver(":memory:"))
     with pytest.raises(TypeError, match="graph 'x' is a int, not a graph or a factory"):
-        create_app({"x": 1}, InMemorySaver())
+        create_app({"x": 1}, SqliteSaver(":memory:"))
     with pytest.raises(TypeError, match="storage is a str, not a saver of clew"):
         create_app({"x": agent()}, "threads.db")  # type: ignore[arg-type] - the point of the test
     with pytest.raises(TypeError, match="auth is a int"):
-        create_app({"x": agent()}, InMemorySaver(), auth=1)  # type: ignore[arg-type] - the point of the test
+        create_app({"x": agent()}, SqliteSaver(":memory:"), auth=1)  # type: ignore[arg-type] - the point of the test
     with pytest.raises(ValueError, match="neither of them empty"):
-        create_app({"x": agent()}, InMemorySaver(), auth={"": "ada"})
+        create_app({"x": agent()}, SqliteSaver(":memory:"), auth={"": "ada"})
 
 
 def test_two_applications_in_one_process_share_nothing() -> None:
     with asyncio.Runner() as runner:
-        one, two = (InProcess(make_app(InMemorySaver(), None), runner, "ada") for _ in range(2))
+        one, two = (InProcess(make_app(SqliteSaver(":memory:"), None), runner, "ada") for _ in range(2))
         one.threads.create()
         one.assistants.update(AGENT, name="Mine")
 

@@ -67,13 +67,16 @@ def recursion_limit(config: Config) -> int:
     return limit
 
 
+_OWN = ("__", "langgraph_auth_", "langgraph_request_", "x-")  # of the library, and of who asked for the run
+
+
 def saved_metadata(config: Config) -> dict[str, Any]:
     """What of a config is stored with each checkpoint: the run id, and scalars users put into it."""
     saved: dict[str, Any] = {}
     for source in (config.get(CONF), config.get("metadata")):
         given: Mapping[str, Any] = source or {}
         for key, value in given.items():
-            if isinstance(value, (str, int, float, bool)) and key not in _NOT_METADATA and not key.startswith("__"):
+            if isinstance(value, (str, int, float, bool)) and key not in _NOT_METADATA and not key.startswith(_OWN):
                 saved[key] = value
     if config.get("run_id") is not None:
         saved["run_id"] = str(config["run_id"])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import inspect
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -13,13 +11,14 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from clew.checkpoint._face import CheckpointSaver
+from clew.checkpoint.memory import InMemorySaver
 from clew.server import errors
 from clew.server.assistants import Assistants
 from clew.server.auth import Authenticate, authenticator
 from clew.server.beside import lifespan_of, put_beside
 from clew.server.bodies import IGNORED, NameIgnored
 from clew.server.caller import Service
-from clew.server.duties import Duties, DutySettings
+from clew.server.duties import Duties
 from clew.server.handlers import Handlers, is_auth
 from clew.server.http import HttpSettings, Room
 from clew.server.metrics import Metrics
@@ -27,7 +26,10 @@ from clew.server.observed import REQUEST_ID, Observed
 from clew.server.pages import NEXT, TOTAL
 from clew.server.paths import Below, KeepSlashes
 from clew.server.registry import Registry
-from clew.server.routes import assistants, items, states, system, threads
+from clew.server.routes import assistants, items, runs, states, system, threads
+from clew.server.work.queue import RunQueue
+from clew.server.work.signals import Signals
+from clew.server.work.worker import Worker, WorkSettings
 from clew.store.base import BaseStore
 from clew.threads import Threads
 from clew.version import __version__
@@ -37,6 +39,7 @@ ROOMS: Mapping[Room, tuple[APIRouter, ...]] = {
     "meta": (system.meta,),
     "assistants": (assistants.router,),
     "threads": (threads.router, states.router),
+    "runs": (runs.router,),
     "store": (items.router,),
 }
 
@@ -49,7 +52,7 @@ def create_app(
     auth: Authenticate | Mapping[str, str] | Any = None,
     shared: bool = False,
     http: HttpSettings | None = None,
-    duties: DutySettings | None = None,
+    work: WorkSettings | None = None,
     **settings: Any,
 ) -> FastAPI:
     """An application that serves graphs; run it, or mount it in another one.
@@ -59,20 +62,26 @@ def create_app(
     `langgraph_sdk.Auth`, a mapping from API keys to user ids, or an async function that gives a request's `Owner`;
     without it everything belongs to everyone. With it, what a user makes is that user's, unless `shared`: then all
     belongs to the installation, and who may do what is for the handlers of the `Auth` to say. `http` says which rooms
-    it has, and what is around them, `duties` what is done in the background. `settings` go to `FastAPI`.
+    it has, and what is around them, `work` how this process works on runs. `settings` go to `FastAPI`.
     """
     if not isinstance(storage, CheckpointSaver):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
         raise TypeError(f"storage is a {type(storage).__name__}, not a saver of clew")
     if store is not None and not hasattr(store, "abatch"):
         raise TypeError(f"store is a {type(store).__name__}, not a store of clew")
+    if isinstance(storage, InMemorySaver):
+        raise TypeError(
+            "storage is an InMemorySaver, which keeps no runs; the same in SQLite is SqliteSaver(':memory:')"
+        )
     handlers = Handlers(auth) if is_auth(auth) else None
     registry, now, http = Registry(graphs, storage), datetime.now(UTC), http or HttpSettings()
-    metrics = Metrics()
     own: dict[str, Any] = {"title": "clew", "version": __version__, "lifespan": _lifespan}
     if "meta" in http.disabled:
         own["openapi_url"] = None
     app = FastAPI(**own | settings)
-    app.state.clew = service = Service(
+    metrics, duties = Metrics(), Duties(storage)
+    worker = Worker(RunQueue(storage), registry, store, metrics, Signals(storage), work or WorkSettings())
+    duties.made_run = worker.signals.work
+    app.state.clew = Service(
         registry=registry,
         storage=storage,
         store=store,
@@ -80,16 +89,17 @@ def create_app(
         assistants=Assistants(storage, registry, now),
         authenticate=authenticator(auth, handlers, is_shared=shared),
         started_at=now,
+        worker=worker,
+        duties=duties,
         http=http,
-        handlers=handlers,
         metrics=metrics,
-        duties=Duties(storage, duties, metrics),
+        handlers=handlers,
     )
     for router in (system.router, *(each for room in ROOMS if room not in http.disabled for each in ROOMS[room])):
         app.include_router(router)
     errors.install(app)
     app.add_middleware(NameIgnored)
-    app.add_middleware(Observed, metrics=service.metrics)
+    app.add_middleware(Observed, metrics=metrics)
     app.add_middleware(KeepSlashes)
     _surround(app, http)
     return app
@@ -119,16 +129,9 @@ def _surround(app: FastAPI, http: HttpSettings) -> None:
 async def _lifespan(app: FastAPI) -> AsyncGenerator[Mapping[str, Any]]:
     """Set up the tables before the first request; a mounted application does so with the first."""
     service: Service = app.state.clew
-    for part in (service.storage, service.store):
-        setup = getattr(part, "setup", None)
-        if setup is None:
-            continue
-        if inspect.iscoroutinefunction(setup):
-            await setup()
-        else:
-            await asyncio.to_thread(setup)
-    async with lifespan_of(service.http.app) as state, contextlib.AsyncExitStack() as stack:
-        if service.duties is not None:
-            await service.duties.start()
-            stack.push_async_callback(service.duties.stop)
-        yield state
+    await service.start()
+    try:
+        async with lifespan_of(service.http.app) as state:
+            yield state
+    finally:
+        await service.drain()

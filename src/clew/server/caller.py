@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import Depends, Request
 from pydantic import AfterValidator
 
-from clew.checkpoint._face import CheckpointSaver
-from clew.server.assistants import Assistants
-from clew.server.auth import Authenticate, Owner
-from clew.server.duties import Duties
-from clew.server.errors import ApiError
+from clew.server.assistants import Assistant, Assistants
+from clew.server.auth import Owner
+from clew.server.errors import ApiError, not_found
 from clew.server.grants import Action, Grant, GrantedAssistants, GrantedItems, GrantedThreads, Resource
-from clew.server.handlers import Handlers
-from clew.server.http import HttpSettings
-from clew.server.metrics import Metrics
 from clew.server.owned_store import owned
 from clew.server.paths import with_slashes
 from clew.server.registry import Registry
+from clew.server.runs import Runs
+from clew.server.service import Service
 from clew.server.states import States
 from clew.server.users import configurable
 from clew.storage.threads import Only
-from clew.store.base import BaseStore
-from clew.threads import Threads
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """The parts of one application; on `app.state.clew`."""
-
-    registry: Registry
-    storage: CheckpointSaver
-    store: BaseStore | None
-    threads: Threads
-    assistants: Assistants
-    authenticate: Authenticate
-    started_at: datetime
-    http: HttpSettings = field(default_factory=HttpSettings)
-    metrics: Metrics = field(default_factory=Metrics)
-    handlers: Handlers | None = None
-    duties: Duties | None = None
-
-    def store_of(self, owner: Owner) -> BaseStore | None:
-        """The store as an owner's graphs see it; None where there is none."""
-        return None if self.store is None else owned(self.store, owner.of_items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +51,24 @@ class Caller:
     def configurable(self) -> dict[str, Any]:
         """What the `configurable` of a run says about its user: JSON, to be stored with the run."""
         return configurable(self.owner.user)
+
+    async def assistant(self, name: str) -> Assistant:
+        """An assistant to run, by its id or its graph's name; raises `ApiError` 404. The one that each graph has by
+        itself can be run by whoever may make runs."""
+        if name not in self.registry:
+            try:
+                name = str(UUID(name))
+            except ValueError:
+                raise not_found("assistant", name) from None
+        own = self._assistants(None)
+        if (id := own.id_of(name)) in self.registry.default_ids:
+            return await own.get(id)
+        return await self.assistants.get(id)
+
+    @property
+    def runs(self) -> Runs:
+        """The owner's runs."""
+        return Runs(self.service.worker, self.owner.user_id)
 
     @property
     def registry(self) -> Registry:
@@ -121,6 +113,8 @@ class Caller:
 
 async def _caller(request: Request) -> Caller:
     service: Service = request.app.state.clew
+    if not service.is_started:
+        await service.start()
     return Caller(service, await service.authenticate(request))
 
 

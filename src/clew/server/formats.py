@@ -18,11 +18,13 @@ from starlette.responses import Response
 
 from clew.errors import SerializationError
 from clew.server.assistants import Assistant, Version
+from clew.storage.runs import RunRow
 from clew.store.base import Item, SearchItem
 from clew.threads import Thread
 from clew.types import StateSnapshot
 
 Json = dict[str, Any]
+_OWN_KEYS = ("config", "webhook")  # who asked is in the one, and a secret may be in the other
 _JSON: Any = {"by_alias": False, "bytes_mode": "base64", "inf_nan_mode": "null", "timedelta_mode": "float"}
 
 
@@ -143,6 +145,25 @@ def version_json(version: Version) -> Json:
     }
 
 
+def run_json(run: RunRow) -> Json:
+    """A run. What it gave is its thread's state, or its stream's."""
+    request = run.request
+    return {
+        "run_id": run.run_id,
+        "thread_id": run.thread,
+        "assistant_id": run.assistant_id,
+        "created_at": _micros(run.created_at),
+        "updated_at": _micros(run.updated_at),
+        "ended_at": _micros(run.ended_at),
+        "status": run.status,
+        "metadata": run.metadata,
+        "kwargs": {key: value for key, value in request.items() if key not in _OWN_KEYS},
+        "multitask_strategy": run.strategy,
+        "attempt": run.attempt,
+        "error": run.error,
+    }
+
+
 def item_json(item: Item) -> Json:
     """An item of the store; one that was searched for has its score."""
     return {**item.dict(), "score": item.score} if isinstance(item, SearchItem) else item.dict()
@@ -174,6 +195,10 @@ def _task(task: Any) -> Json:
         "state": None if state is None or is_config else state_json(state),
         "result": task.result,
     }
+
+
+def _micros(at: int | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at / 1_000_000, UTC).isoformat()
 
 
 def _time(at: datetime | None) -> str | None:

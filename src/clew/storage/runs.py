@@ -23,7 +23,7 @@ from clew.serde.compress import pack, unpack
 from clew.storage import threads, upkeep
 from clew.storage.log import Place, Waiting
 from clew.storage.query import Query, Row, Steps
-from clew.storage.threads import ThreadRow
+from clew.storage.threads import Only, ThreadRow
 
 Strategy = Literal["enqueue", "reject", "interrupt", "rollback"]
 Action = Literal["interrupt", "rollback"]
@@ -107,9 +107,14 @@ class Swept(NamedTuple):
 
 
 def add_run(
-    place: Place, new: NewRun, *, user_id: str | None = None, if_missing: ThreadRow | None = None
+    place: Place,
+    new: NewRun,
+    *,
+    user_id: str | None = None,
+    if_missing: ThreadRow | None = None,
+    only: Only | None = None,
 ) -> Steps[Made]:
-    """Make a run on a thread of `user_id` (None: anyone's); `if_missing` is the row of a thread to make for it.
+    """Make a run on a thread of `user_id` (None: anyone's), one of `only`; `if_missing` is the row of one to make.
 
     Of runs that are there already "reject" is refused with `ThreadBusyError`, "interrupt" and "rollback" stop the one
     that runs and take those that wait out. The same `idempotency_key` again gives the run that was made with it.
@@ -119,13 +124,13 @@ def add_run(
         rows = yield Query("run_keyed", (place.tenant, new.idempotency_key))
         if rows:
             return Made(_read(_of(place, rows[0]), rows[0]), False, (), ())
-    thread = yield from threads.find_thread(place, user_id)  # a backend that locks rows locks the thread's here
+    thread = yield from threads.find_thread(place, user_id, only)  # a backend that locks rows locks the thread's here
     if thread is None:
         if if_missing is None:
             raise ThreadNotFoundError(
                 f"there is no thread {place.thread!r}", hint="make it first, or if_not_exists='create'"
             )
-        thread = yield from threads.add_thread(place, if_missing, if_exists="do_nothing")
+        thread = yield from threads.add_thread(place, if_missing, if_exists="do_nothing", only=only)
     active = [_read(place, row) for row in (yield Query("run_active", (place.tenant, place.thread)))]
     if active and new.strategy == "reject":
         raise ThreadBusyError(
@@ -186,7 +191,7 @@ def find_run(root: Place, run_id: str, user_id: str | None) -> Steps[RunRow]:
     """A run of `user_id` (None: anyone's) by its id alone; raises `RunNotFoundError`."""
     rows = yield Query("run_get", (root.tenant, run_id))
     if not rows or user_id not in (None, rows[0][2]):
-        raise RunNotFoundError(f"there is no run {run_id!r}", hint="a run without a thread is kept for a while only")
+        raise RunNotFoundError(f"there is no run {run_id!r}")
     return _read(_of(root, rows[0]), rows[0])
 
 
@@ -247,6 +252,11 @@ def renew_runs(owner: str, lease: int) -> Steps[dict[str, tuple[int, str | None]
     return {run_id: (epoch, cancel) for run_id, epoch, cancel in rows}
 
 
+def holds_run(run: RunRow, owner: str) -> Steps[bool]:
+    """Whether a worker still has a run."""
+    return bool((yield Query("run_guard", (run.tenant, run.run_id, owner, run.epoch))))
+
+
 def begin_run(run: RunRow, owner: str, began: Mapping[str, Any]) -> Steps[bool]:
     """Keep what the run's first worker found, for those that take over; False if the worker has lost it."""
     done = yield Query("run_begin", (run.tenant, run.run_id, owner, run.epoch, json.dumps(began)))
@@ -284,9 +294,9 @@ def roll_back(place: Place, run: RunRow) -> Steps[str]:
     return (yield from _settle(place, run, "idle"))
 
 
-def release_runs(owner: str) -> Steps[list[str]]:
-    """Give back all runs of a worker that goes away; the attempt does not count."""
-    return [run_id for (run_id,) in (yield Query("run_release", (owner,)))]
+def release_runs(owner: str, run_id: str | None = None) -> Steps[list[str]]:
+    """Give back all runs of a worker that goes away, or one that it does not know of; the attempt does not count."""
+    return [run_id for (run_id,) in (yield Query("run_release", (owner, run_id)))]
 
 
 def sweep_runs(root: Place, max_attempts: int, limit: int) -> Steps[Swept]:

@@ -75,7 +75,7 @@ update clew_run
 -- name: run_release
 update clew_run
    set status = 'pending', owner = null, lease_until = null, updated_at = (extract(epoch from clock_timestamp()) * 1000000)::bigint, attempt = attempt - 1
- where owner = $1 and status = 'running'
+ where owner = $1 and status = 'running' and ($2::text is null or run_id = $2::text)
 returning run_id
 
 -- name: run_expired

@@ -72,7 +72,7 @@ update clew_run
 -- name: run_release
 update clew_run
    set status = 'pending', owner = null, lease_until = null, updated_at = cast((julianday('now') - 2440587.5) * 86400000000 as integer), attempt = attempt - 1
- where owner = ?1 and status = 'running'
+ where owner = ?1 and status = 'running' and (?2 is null or run_id = ?2)
 returning run_id
 
 -- name: run_expired

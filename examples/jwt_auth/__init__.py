@@ -1,1 +1,0 @@
-"""A service whose users come with a JWT. See README.md."""

@@ -1,0 +1,104 @@
+"""What a run shows: named as the field's protocol names it, stored in batches, then shown to readers.
+
+Nothing is shown that is not stored, and storing is fenced by the run's lease: a worker that lost its run shows nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from clew.server.formats import encoded
+from clew.server.work.feeds import Feed
+from clew.server.work.queue import RunQueue
+from clew.storage.runs import Event, RunRow
+
+OUTPUT = ".output"  # the run's output, for those who join it; no stream shows it
+_ENGINE_MODES = {"messages-tuple": "messages", "messages": "messages"}
+
+
+def engine_modes(modes: Sequence[str]) -> list[str]:
+    """What the engine is asked to stream for the modes of a request."""
+    return list(dict.fromkeys(_ENGINE_MODES.get(mode, mode) for mode in modes))
+
+
+class Recorder:
+    """Stores what one run shows. `on_lost` is called when the run turns out not to be this worker's any more."""
+
+    def __init__(
+        self,
+        queue: RunQueue,
+        run: RunRow,
+        owner: str,
+        feed: Feed,
+        modes: Sequence[str],
+        on_stored: Callable[[int], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._queue = queue
+        self._run = run
+        self._owner = owner
+        self._feed = feed
+        self._modes = frozenset(modes)
+        self._on_stored = on_stored
+        self._on_lost = on_lost
+        self._waiting: list[Event] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._messages: dict[str, Any] = {}
+        self.error: BaseException | None = None
+        self.last_values: bytes | None = None  # of the root, as shown last
+
+    def show(self, chunk: Any) -> None:
+        """Take a chunk of the engine's stream, `(namespace, mode, data)`."""
+        ns, mode, data = chunk
+        suffix = "|" + "|".join(ns) if ns else ""
+        if mode != "messages":
+            body = encoded(data)
+            if mode == "values" and not ns:
+                self.last_values = body
+            self.add(mode + suffix, body)
+            return
+        if "messages-tuple" in self._modes:
+            self.add("messages" + suffix, encoded(list(data)))
+        if "messages" in self._modes:
+            for name, body in self._whole_messages(*data):
+                self.add(name + suffix, body)
+
+    def add(self, name: str, data: bytes) -> None:
+        """Take an event."""
+        self._waiting.append((name, data))
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.get_running_loop().create_task(self._flush())
+
+    async def rest(self) -> tuple[int, list[Event]]:
+        """Wait for what is being stored, and give what is not, with the number of its first event."""
+        flushing = self._flushing
+        if flushing is not None:
+            await asyncio.wait([flushing])
+        events, self._waiting = self._waiting, []
+        return self._feed.last + 1, events
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            events, self._waiting = self._waiting, []
+            try:
+                is_kept = await self._queue.add_events(self._run, self._owner, self._feed.last + 1, events)
+            except Exception as error:
+                self.error = error
+                is_kept = False
+            if not is_kept:
+                self._on_lost()
+                return
+            self._feed.publish(events)
+            self._on_stored(len(events))
+
+    def _whole_messages(self, chunk: Any, metadata: Any) -> Sequence[Event]:
+        """A chunk as mode "messages" shows it: the whole message so far, with its metadata when it is new."""
+        id, is_chunk = str(chunk.id), str(chunk.type).endswith("Chunk")
+        events: list[Event] = []
+        if id not in self._messages:
+            events.append(("messages/metadata", encoded({id: {"metadata": metadata}})))
+        self._messages[id] = self._messages[id] + chunk if is_chunk and id in self._messages else chunk
+        events.append(("messages/partial" if is_chunk else "messages/complete", encoded([self._messages[id]])))
+        return events

@@ -1,0 +1,349 @@
+"""A worker: takes runs that can start, executes each as a task of the event loop, and ends it under its lease.
+
+A run is this worker's from its claim until it has ended, until the heartbeat finds that it is not any more, or until
+the worker goes away and gives it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Literal
+
+from clew import _failpoints
+from clew.errors import ClewError
+from clew.server.errors import log
+from clew.server.formats import encoded
+from clew.server.metrics import Metrics
+from clew.server.registry import Registry
+from clew.server.work.execution import Ending, Execution
+from clew.server.work.feeds import End, Feed, Feeds
+from clew.server.work.heartbeat import Heartbeat, Renewed
+from clew.server.work.queue import RunQueue
+from clew.server.work.recorder import OUTPUT, Recorder
+from clew.server.work.signals import Signals
+from clew.storage.runs import Action, Event, Lease, RunRow
+from clew.store.base import BaseStore
+
+Why = Literal["interrupt", "rollback", "lost", "leaving"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkSettings:
+    """How a process works on runs. Times in seconds.
+
+    `max_runs` is how many runs are executed at once; 0: none, requests only. A run whose lease of `lease` is not
+    renewed is taken over; it is renewed every `renew`. `poll` is how often the table is looked at where no signal
+    comes. A run is given up when it was lost with its worker `max_attempts` times.
+    """
+
+    max_runs: int = 64
+    lease: float = 2.5
+    renew: float = 0.5
+    poll: float = 0.5
+    max_attempts: int = 3
+
+    def __post_init__(self) -> None:
+        if self.max_runs < 0 or self.max_attempts < 1 or self.poll <= 0 or not 0 < self.renew < self.lease:
+            raise ValueError(f"these settings of a worker make no sense: {self}")
+
+
+@dataclass(slots=True)
+class _Job:
+    run: RunRow
+    feed: Feed
+    began_at: float
+    outer: asyncio.Task[None] | None = None
+    inner: asyncio.Task[Ending] | None = None
+    why: Why | None = None
+    strays: int = field(default=0)
+
+    def stop(self, why: Why) -> None:
+        if self.why is None or why == "lost":
+            self.why = why
+        if self.inner is not None:
+            self.inner.cancel()
+
+
+class Worker:
+    """Executes runs in this process."""
+
+    def __init__(
+        self,
+        queue: RunQueue,
+        registry: Registry,
+        store: BaseStore | None,
+        metrics: Metrics,
+        signals: Signals,
+        settings: WorkSettings,
+    ) -> None:
+        self.id = uuid.uuid4().hex
+        self.settings = settings
+        self.queue = queue
+        self.signals = signals
+        self.feeds = Feeds(queue, signals)
+        self._metrics = metrics
+        self._execution = Execution(queue, registry, store, self.id)
+        self._jobs: dict[str, _Job] = {}
+        self._strays: dict[str, int] = {}
+        self._wanted: dict[str, float] = {}
+        self._lease = int(settings.lease * 1_000_000)
+        self._is_leaving = False
+        self._woken: asyncio.Event | None = None
+        self._claiming: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._heartbeat = Heartbeat(
+            settings.renew, lambda: list(self._jobs) + list(self._strays), self._renew, self._on_renewed
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Begin to take runs."""
+        if self._claiming is not None or self._is_leaving:
+            return
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        self.signals.on_work = self.wake
+        self.signals.on_cancel = self._on_cancel
+        self.signals.on_wanted = self._on_wanted
+        self.signals.start()
+        if self.settings.max_runs:
+            self._metrics.slots(self.settings.max_runs)
+            self._claiming = self._loop.create_task(self._claim_forever())
+
+    async def drain(self, grace: float) -> None:
+        """Take no more runs, give those that run `grace` seconds to end, and hand the others back."""
+        self._is_leaving = True
+        if self._claiming is not None:
+            self._claiming.cancel()
+            await asyncio.wait([self._claiming])
+        deadline = time.monotonic() + grace
+        while self._jobs and time.monotonic() < deadline:
+            outers = [job.outer for job in self._jobs.values() if job.outer is not None]
+            await asyncio.wait(outers, timeout=deadline - time.monotonic(), return_when=asyncio.FIRST_COMPLETED)
+        for job in self._jobs.values():
+            job.stop("leaving")
+        outers = [job.outer for job in self._jobs.values() if job.outer is not None]
+        if outers:
+            await asyncio.wait(outers, timeout=5)
+        try:
+            if await self.queue.release(self.id):
+                self.signals.work()
+        except ClewError as error:
+            log.warning("runs could not be handed back, they will be taken over: %s", error)
+        self._heartbeat.stop()
+        await self.signals.stop()
+
+    @property
+    def lease(self) -> Lease | None:
+        """For a run that is to start here at once; None where there is no room for it."""
+        if self._claiming is None or self._is_leaving or len(self._jobs) >= self.settings.max_runs:
+            return None
+        return Lease(self.id, self._lease)
+
+    def has(self, run_id: str) -> bool:
+        """Whether a run is executed here."""
+        return run_id in self._jobs
+
+    def wake(self) -> None:
+        """Look for runs that can start."""
+        if self._woken is not None:
+            self._woken.set()
+
+    def begin(self, run: RunRow) -> None:
+        """Execute a run that was given to this worker."""
+        known = self._jobs.get(run.run_id)
+        if known is not None and known.run.epoch >= run.epoch:
+            return
+        self._strays.pop(run.run_id, None)
+        job = self._jobs[run.run_id] = _Job(run, self.feeds.open(run.run_id, 1), time.monotonic())
+        self._metrics.run_started(max(0.0, (run.updated_at - run.created_at) / 1_000_000))
+        task = job.outer = asyncio.get_running_loop().create_task(self._work(job))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._heartbeat.beat()
+
+    # Taking runs
+
+    async def _claim_forever(self) -> None:
+        assert self._woken is not None
+        swept_at = 0.0
+        while True:
+            try:
+                now = time.monotonic()
+                if now - swept_at >= self.settings.poll:
+                    swept_at = now
+                    await self._sweep()
+                await self._claim()
+            except ClewError as error:
+                log.warning("the table of runs cannot be read: %s", error)
+            except Exception:
+                log.exception("taking runs failed")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.settings.poll):  # `wait_for` may swallow a cancellation
+                    await self._woken.wait()
+            self._woken.clear()
+
+    async def _claim(self) -> None:
+        while (free := self.settings.max_runs - len(self._jobs)) > 0:
+            runs = await self.queue.claim(self.id, self._lease, free)
+            for run in runs:
+                _failpoints.hit("run.claimed")
+                self.begin(run)
+            if len(runs) < free:
+                return
+
+    async def _sweep(self) -> None:
+        swept = await self.queue.sweep(self.settings.max_attempts)
+        self._metrics.runs_retried(len(swept.waiting))
+        self._metrics.runs_dead(len(swept.dead))
+        for run in swept.waiting:
+            log.warning("run %s on thread %r lost its worker, and waits again", run.run_id, run.thread)
+        for run in swept.dead:
+            log.error("run %s on thread %r was lost %d times, and is given up", run.run_id, run.thread, run.attempt)
+        for run in (*swept.dead, *swept.cancelled):
+            self.signals.show(run.run_id)
+
+    # Executing one
+
+    async def _work(self, job: _Job) -> None:
+        run = job.run
+        try:
+            ending = await self._executed(job)
+            if ending is not None:
+                self._metrics.run_ended(ending.status, time.monotonic() - job.began_at)
+            else:
+                self._metrics.run_left()
+        except ClewError as error:
+            log.warning("run %s could not be gone on with, and will be taken over: %s", run.run_id, error)
+            self._metrics.run_left()
+        except Exception:
+            log.exception("run %s could not be gone on with, and will be taken over", run.run_id)
+            self._metrics.run_left()
+        finally:
+            if job.feed.end is None:
+                job.feed.lose()
+            if self._jobs.get(run.run_id) is job:
+                del self._jobs[run.run_id]
+            self.feeds.drop(run.run_id, job.feed)
+            if run.run_id in self._wanted:
+                self.signals.show(run.run_id)
+                self._wanted.pop(run.run_id, None)
+
+    async def _executed(self, job: _Job) -> Ending | None:
+        """Run, and store how it ended; None if the run is not this worker's to end."""
+        run = job.run
+        if run.attempt > 1:
+            job.feed.last = await self.queue.last_event(run)
+        recorder = Recorder(
+            self.queue, run, self.id, job.feed, run.request.get("stream_mode") or (),
+            on_stored=lambda count: self._on_stored(run.run_id, count), on_lost=lambda: job.stop("lost"),
+        )  # fmt: skip
+        if run.attempt > 1:
+            recorder.add("metadata", encoded({"run_id": run.run_id, "attempt": run.attempt}))
+        ending: Ending | None = None
+        job.inner = asyncio.get_running_loop().create_task(self._execution.run(run, recorder))
+        if job.why is not None:
+            job.inner.cancel()
+        await asyncio.wait([job.inner])
+        if not job.inner.cancelled():
+            ending = job.inner.result()
+        batch = await recorder.rest()
+        if job.why in ("lost", "leaving") and (ending is None or job.why == "lost"):
+            return None
+        if recorder.error is not None:
+            raise recorder.error
+        if job.why == "rollback":
+            left = await self.queue.roll_back(run)
+            job.feed.close(End(None))
+            self._after(left)
+            return Ending("interrupted", "idle")
+        if ending is None:
+            ending = Ending("interrupted", await self._execution.left(run))
+        return ending if await self._end(job, ending, recorder, batch) else None
+
+    async def _end(self, job: _Job, ending: Ending, recorder: Recorder, batch: tuple[int, list[Event]]) -> bool:
+        run, (first, events) = job.run, batch
+        if ending.output is not None and ending.output != recorder.last_values:
+            events.append((OUTPUT, ending.output))
+        _failpoints.hit("run.ending")
+        left = await self.queue.end(
+            run, self.id, ending.status, ending.error, ending.leaves, (first, events), ending.output
+        )
+        if left is None:
+            return False
+        job.feed.publish(events)
+        job.feed.close(End(ending.status, ending.error))
+        self._after(left)
+        return True
+
+    def _after(self, left: str) -> None:
+        """A place is free, and another run of the thread may wait."""
+        if left == "busy":
+            self.signals.work()
+        else:
+            self.wake()
+
+    # What comes from elsewhere
+
+    def _renew(self) -> Renewed:
+        return self.queue.renew(self.id, self._lease)
+
+    def _on_renewed(self, held: list[str], renewed: Renewed) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                self._loop.call_soon_threadsafe(self._see_to, held, renewed)
+
+    def _see_to(self, held: list[str], renewed: Renewed) -> None:
+        for run_id in held:
+            job = self._jobs.get(run_id)
+            found = renewed.get(run_id)
+            if job is None:
+                continue
+            if found is None or found[0] != job.run.epoch:
+                if job.feed.end is None and (job.inner is None or not job.inner.done()):
+                    log.warning("run %s is not this worker's any more", run_id)
+                    self._metrics.lease_lost()
+                    job.feed.lose()
+                    job.stop("lost")
+            elif found[1] in ("interrupt", "rollback"):
+                job.stop("rollback" if found[1] == "rollback" else "interrupt")
+        self._see_to_strays(renewed)
+
+    def _see_to_strays(self, renewed: Renewed) -> None:
+        """Runs that were given to this worker by a request that was cut off before it said so: they wait again."""
+        for run_id in [*self._strays]:
+            if run_id not in renewed or run_id in self._jobs:
+                del self._strays[run_id]
+        for run_id in renewed:
+            if run_id in self._jobs:
+                continue
+            self._strays[run_id] = self._strays.get(run_id, 0) + 1
+            if self._strays[run_id] > 2:
+                del self._strays[run_id]
+                task = asyncio.get_running_loop().create_task(self._give_back(run_id))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _give_back(self, run_id: str) -> None:
+        with contextlib.suppress(ClewError):
+            if await self.queue.release(self.id, run_id):
+                self.wake()
+
+    def _on_cancel(self, run_id: str, action: Action) -> None:
+        job = self._jobs.get(run_id)
+        if job is not None:
+            job.stop(action)
+
+    def _on_wanted(self, run_id: str) -> None:
+        if run_id in self._jobs:
+            self._wanted[run_id] = time.monotonic()
+            self.signals.show(run_id)
+
+    def _on_stored(self, run_id: str, count: int) -> None:
+        self._metrics.events_stored(count)
+        if run_id in self._wanted:
+            self.signals.show(run_id)
