@@ -35,7 +35,7 @@ class Needs:
 
 
 DEMO = Needs(extras=("cli",), group=None)
-BENCH = Needs(extras=("cli", "langchain", "postgres"), group="bench")
+BENCH = Needs(extras=("cli", "langchain", "postgres", "server"), group="bench")
 DEV = Needs(extras=("all",), group="dev")
 ORDER = (DEMO, BENCH, DEV)  # each one holds all of those before it
 

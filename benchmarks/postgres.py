@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.proxy import Proxy
 from tests.servers import Server
@@ -60,15 +60,22 @@ def _number(connection: psycopg.Connection[Any], query: str) -> int:
     return int(row[0])
 
 
+# A peer asks for an extension that is not in the wheel. All it uses of it is a function that PostgreSQL has itself.
+_UUID_CONTROL = "default_version = '1.1'\nrelocatable = true\ntrusted = true\n"
+_UUID_SQL = "create function uuid_generate_v4() returns uuid language sql as 'select gen_random_uuid()';\n"
+
+
 @contextmanager
-def server() -> Iterator[str]:
-    """A server and a far way to it, for this process and those it starts, unless there is one already; its version."""
+def server(*, with_uuids: bool = False) -> Iterator[str]:
+    """A server and a far way to it, for this process and those it starts, unless there is one already; its version.
+
+    `with_uuids` gives it a stand-in for the extension uuid-ossp (PostgreSQL 18)."""
     if FAR in os.environ:
         yield _version()
         return
     given = os.environ.get(NEAR)
     with ExitStack() as stack:
-        conninfo = given or stack.enter_context(_started())
+        conninfo = given or stack.enter_context(_started(with_uuids=with_uuids))
         proxy = stack.enter_context(Proxy.to(conninfo, latency=ROUND_TRIP / 2, watch=False))
         os.environ[NEAR], os.environ[FAR] = conninfo, proxy.conninfo(conninfo)
         try:
@@ -79,15 +86,40 @@ def server() -> Iterator[str]:
                 del os.environ[NEAR]
 
 
+def url(conninfo: str) -> str:
+    """A connection string as a URL, as others want it."""
+    parts = conninfo_to_dict(conninfo)
+    user = f"{parts['user']}:{parts.get('password', '')}" if parts.get("password") else str(parts["user"])
+    return f"postgresql://{user}@{parts['host']}:{parts['port']}/{parts['dbname']}"
+
+
+def server_pid(conninfo: str) -> int | None:
+    """The process that started all others of the server; None if it is on another machine."""
+    with psycopg.connect(conninfo) as connection:
+        own = _number(connection, "select pg_backend_pid()")
+    parent = Path("/proc") / str(own) / "stat"
+    try:
+        return int(parent.read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
 def _version() -> str:
     with psycopg.connect(os.environ[NEAR]) as connection:
         return f"PostgreSQL {connection.info.parameter_status('server_version')}"
 
 
 @contextmanager
-def _started() -> Iterator[str]:
+def _started(*, with_uuids: bool) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="clew-bench-") as home:
-        started = Server(Path(home), shared_buffers="256MB")
+        settings = {"shared_buffers": "256MB"}
+        if with_uuids:
+            folder = Path(home) / "share" / "extension"
+            folder.mkdir(parents=True)
+            (folder / "uuid-ossp.control").write_text(_UUID_CONTROL)
+            (folder / "uuid-ossp--1.1.sql").write_text(_UUID_SQL)
+            settings["extension_control_path"] = f"{folder.parent}:$system"
+        started = Server(Path(home), **settings)
         started.create()
         started.start()
         try:
