@@ -188,6 +188,12 @@ def bench(arguments: Sequence[str]) -> None:
     run(str(PYTHON), "-m", "benchmarks", *arguments)
 
 
+def reference(_arguments: Sequence[str]) -> None:
+    """Write the API reference in docs/reference from docstrings, signatures and the service's routes."""
+    prepare(DEV)
+    run(str(PYTHON), "-m", "tools.reference")
+
+
 TASKS: dict[str, Callable[[Sequence[str]], None]] = {
     "demo": demo,
     "test": test,
@@ -198,13 +204,14 @@ TASKS: dict[str, Callable[[Sequence[str]], None]] = {
     "floors": floors,
     "bench": bench,
     "nightly": nightly,
+    "reference": reference,
 }
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the task named first, with the other arguments."""
     if not arguments or arguments[0] not in TASKS:
-        listing = "\n".join(f"  {name:8} {task.__doc__}" for name, task in TASKS.items())
+        listing = "\n".join(f"  {name:9} {task.__doc__}" for name, task in TASKS.items())
         print(f"usage: python tasks.py TASK [ARGUMENTS]\n\n{listing}")
         raise SystemExit(0 if not arguments or arguments[0] in {"-h", "--help", "help"} else 2)
     TASKS[arguments[0]](arguments[1:])

@@ -11,9 +11,13 @@ from typing import Final
 __all__ = ("CONF", "CONFIG_KEY_CHECKPOINTER", "END", "START", "TAG_HIDDEN", "TAG_NOSTREAM", "TASKS")
 
 START: Final = sys.intern("__start__")
+"""Where a graph begins: the source of edges to the nodes that run first."""
 END: Final = sys.intern("__end__")
+"""Where a graph ends: the target of edges from the nodes that run last."""
 TAG_NOSTREAM: Final = sys.intern("nostream")
+"""A model with this tag shows no messages."""
 TAG_HIDDEN: Final = sys.intern("langsmith:hidden")
+"""A node with this tag is not shown."""
 
 # reserved channels of a task's writes
 INPUT: Final = sys.intern("__input__")

@@ -354,6 +354,7 @@ class GraphInterrupt(GraphBubbleUp):
 
 
 Suspended = GraphInterrupt
+"""Another name of `GraphInterrupt`."""
 
 
 class NodeInterrupt(GraphInterrupt):

@@ -18,7 +18,9 @@ class BaseUser(Protocol):
     """Who is asking, as an authenticated server knows it."""
 
     @property
-    def identity(self) -> str: ...
+    def identity(self) -> str:
+        """The user's id."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

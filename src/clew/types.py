@@ -63,7 +63,9 @@ Checkpointer = Union[None, bool, "Saver"]
 """A saver; for a subgraph also True (own memory on the thread), False (none) or None (as the parent)."""
 
 StreamMode = Literal["values", "updates", "checkpoints", "tasks", "debug", "messages", "custom"]
+"""What a stream shows: states, nodes' writes, checkpoints, tasks, both with times, messages, or what nodes show."""
 StreamWriter = Callable[[Any], None]
+"""Shows a value to whoever streams mode "custom"."""
 
 Config = dict[str, Any]
 """A run's configuration, with langchain-core's `RunnableConfig` keys."""
@@ -389,3 +391,4 @@ StreamPart = (
     | TasksStreamPart
     | DebugStreamPart
 )
+"""A chunk of a stream with `version="v2"`: its `type` is the mode."""

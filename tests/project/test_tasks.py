@@ -22,7 +22,7 @@ def test_every_task_is_listed_with_what_it_does() -> None:
 
     assert result.returncode == 0
     for name, task in tasks.TASKS.items():
-        assert f"  {name:8} {task.__doc__}" in result.stdout
+        assert f"  {name:9} {task.__doc__}" in result.stdout
 
 
 def test_unknown_task_is_refused_with_the_listing() -> None:

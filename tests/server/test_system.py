@@ -26,6 +26,24 @@ def test_the_service_says_that_it_is_there_and_what_it_can(api: Api) -> None:
     assert "/threads/{thread_id}/state" in api.request("GET", "/openapi.json").json()["paths"]
 
 
+def test_the_description_says_how_errors_look(here: InProcess) -> None:
+    description = here.request("GET", "/openapi.json").json()
+    refused = here.request("POST", "/threads", json={"metadata": 1}).json()
+
+    operations = [each for path in description["paths"].values() for each in path.values()]
+    said = {
+        response["content"]["application/json"]["schema"]["$ref"]
+        for each in operations
+        for status, response in each["responses"].items()
+        if status in ("422", "default")
+    }
+    assert said == {"#/components/schemas/Error"}
+    assert all("default" in each["responses"] for each in operations)
+    schema = description["components"]["schemas"]["Error"]
+    assert set(schema["required"]) <= set(refused) <= set(schema["properties"])
+    assert isinstance(refused["detail"], str)
+
+
 def test_browsers_may_read_what_they_need(here: InProcess) -> None:
     asked = {
         "origin": "https://ui.example",

@@ -28,4 +28,6 @@ class RemainingStepsManager(ManagedValue[int]):
 
 
 IsLastStep = Annotated[bool, IsLastStepManager]
+"""The type of a field that says whether no superstep may follow this one."""
 RemainingSteps = Annotated[int, RemainingStepsManager]
+"""The type of a field that says how many supersteps may run, with this one, before the recursion limit."""

@@ -113,6 +113,7 @@ class TypeRegistry:
 
 
 default_registry: Final = TypeRegistry()
+"""The classes that `register` was called with, for every codec that has no registry of its own."""
 
 
 @overload

@@ -23,6 +23,7 @@ from clew.server.handlers import Handlers, is_auth
 from clew.server.http import HttpSettings, Room
 from clew.server.metrics import Metrics
 from clew.server.observed import REQUEST_ID, Observed
+from clew.server.openapi import describe_errors
 from clew.server.pages import NEXT, TOTAL
 from clew.server.paths import Below, KeepSlashes
 from clew.server.registry import Registry
@@ -98,6 +99,7 @@ def create_app(
     for router in (system.router, *(each for room in ROOMS if room not in http.disabled for each in ROOMS[room])):
         app.include_router(router)
     errors.install(app)
+    describe_errors(app)
     app.add_middleware(NameIgnored)
     app.add_middleware(Observed, metrics=metrics)
     app.add_middleware(KeepSlashes)

@@ -23,6 +23,7 @@ from clew.threads._titles import first_words
 T = TypeVar("T")
 
 Status = Literal["idle", "busy", "interrupted", "error"]
+"""What a thread is at: nothing, a run, a question that waits for its answer, or a run that failed."""
 Titler = Callable[[Any], str | None]
 LIMIT = 1000
 SORTS = ("thread_id", "status", "created_at", "updated_at", "state_updated_at")

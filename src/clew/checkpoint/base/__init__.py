@@ -37,6 +37,7 @@ V = TypeVar("V", int, float, str)
 
 RunnableConfig = dict[str, Any]
 ChannelVersions = dict[str, "str | int | float"]
+"""The versions of channels, by name."""
 PendingWrite = tuple[str, str, Any]
 """A task's id, a channel, and the value written to it."""
 
@@ -59,6 +60,7 @@ EXCLUDED_METADATA_KEYS = frozenset(
         "langgraph_checkpoint_ns",
     )
 )
+"""Keys of a config that say where a run is: a checkpoint's metadata does not repeat them."""
 
 
 class CheckpointMetadata(TypedDict, total=False):

@@ -98,3 +98,4 @@ class InMemorySaver(CheckpointSaver):
 
 
 MemorySaver = InMemorySaver
+"""Another name of `InMemorySaver`."""

@@ -19,6 +19,7 @@ class NotProvided:
 
 
 NOT_PROVIDED: Final = NotProvided()
+"""In place of a time to live: the store's own."""
 
 
 class TTLConfig(TypedDict, total=False):

@@ -80,4 +80,6 @@ class ListNamespacesOp(NamedTuple):
 
 
 Op = GetOp | SearchOp | PutOp | ListNamespacesOp
+"""One operation on a store."""
 Result = Item | list[Item] | list[SearchItem] | list[tuple[str, ...]] | None
+"""What an operation gives: an item or None, items found, or namespaces; a put gives None."""

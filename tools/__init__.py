@@ -1,0 +1,1 @@
+"""What the project's tasks need beside clew itself."""
