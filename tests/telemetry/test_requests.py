@@ -8,7 +8,7 @@ from typing import Any
 from opentelemetry import trace
 
 from clew import telemetry
-from clew.checkpoint.memory import InMemorySaver
+from clew.checkpoint.sqlite import SqliteSaver
 from clew.store.memory import InMemoryStore
 from tests.server.kit import InProcess, make_app
 from tests.telemetry.kit import Traces
@@ -17,9 +17,13 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 HEADERS = {"traceparent": f"00-{TRACE}-{PARENT}-01", "user-agent": "a browser"}
 
 
+def served(runner: asyncio.Runner) -> InProcess:
+    """A service in memory."""
+    return InProcess(make_app(SqliteSaver(":memory:"), InMemoryStore()), runner, "ada")
+
+
 def test_a_request_is_a_span_of_the_trace_that_its_headers_name(traces: Traces) -> None:
-    with asyncio.Runner() as runner:
-        api = InProcess(make_app(InMemorySaver(), InMemoryStore()), runner, "ada")
+    with asyncio.Runner() as runner, served(runner) as api:
 
         @api.app.get("/breaks")
         async def breaks() -> None:
@@ -51,8 +55,7 @@ def test_a_request_is_a_span_of_the_trace_that_its_headers_name(traces: Traces) 
 
 def test_a_request_that_is_traced_already_is_not_traced_twice(traces: Traces) -> None:
     tracer = traces.tracer_provider.get_tracer("another")
-    with asyncio.Runner() as runner:
-        api = InProcess(make_app(InMemorySaver(), None), runner, "ada")
+    with asyncio.Runner() as runner, served(runner) as api:
 
         async def around() -> Any:
             with tracer.start_as_current_span("their own"):
