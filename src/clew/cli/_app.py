@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import clew
-from clew.cli import _draw, _inspect, _prune, _run
+from clew.cli import _draw, _inspect, _prune, _run, _serve, _validate
 from clew.cli import _show as show
 from clew.errors import ClewError
 
@@ -53,8 +53,12 @@ for command in (
     _draw.graph,
     _inspect.doctor,
     _prune.prune,
+    _serve.serve,
+    _serve.dev,
+    _validate.validate,
 ):
     app.command()(command)
+app.add_typer(_validate.config_app, name="config")
 
 
 def run_app(arguments: Sequence[str]) -> None:

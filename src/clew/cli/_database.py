@@ -1,4 +1,4 @@
-"""From `--db` to an open saver."""
+"""From `--db` to an open saver, and to the store beside it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,31 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from clew.checkpoint._face import CheckpointSaver
 from clew.checkpoint.serde.encrypted import KEYS_VARIABLE, EncryptedSerializer
+from clew.checkpoint.serde.jsonplus import JsonPlusSerializer
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.cli._problem import CommandError
 
+if TYPE_CHECKING:
+    from clew.store.base import BaseStore, IndexConfig, TTLConfig
+
+VARIABLES = ["CLEW_DATABASE", "DATABASE_URI", "POSTGRES_URI"]  # the first that is set is used where there is no --db
+
 _POSTGRES = ("postgres", "postgresql")
+_SWEEP_MINUTES = 5
 
 
 @contextmanager
-def open_saver(db: str, *, must_exist: bool = True) -> Iterator[CheckpointSaver]:
+def open_saver(db: str, *, must_exist: bool = True, classes: tuple[type, ...] = ()) -> Iterator[CheckpointSaver]:
     """The saver on the database at `db`: a path, `sqlite:///PATH` or `postgresql://...`; raises CommandError if
     nothing is there, MissingExtraError if what PostgreSQL needs is not installed, StorageError if the server cannot be
-    reached."""
+    reached. `classes` are those that values may be of, beside those that are registered."""
     if is_postgres(db):
-        with postgres_saver(db, must_exist=must_exist) as saver:
+        with postgres_saver(db, must_exist=must_exist, classes=classes) as saver:
             yield saver
         return
     path = database_path(db)
@@ -31,8 +39,31 @@ def open_saver(db: str, *, must_exist: bool = True) -> Iterator[CheckpointSaver]
         raise CommandError(f"there is no database at {str(path)!r}", hint="say where it is with --db PATH")
     if not path.parent.is_dir():
         raise CommandError(f"there is no folder {str(path.parent)!r} for the database {path.name!r}")
-    with SqliteSaver.from_conn_string(str(path), serde=keys_in_environment()) as saver:
+    with SqliteSaver.from_conn_string(str(path), serde=serializer(classes)) as saver:
         yield saver
+
+
+@contextmanager
+def open_store(db: str, *, index: IndexConfig | None = None, ttl: TTLConfig | None = None) -> Iterator[BaseStore]:
+    """The store in the same database, its expired items swept."""
+    options: dict[str, Any] = {"index": index, "ttl": ttl, "serde": keys_in_environment()}
+    if is_postgres(db):
+        from clew.store.postgres import PostgresStore  # late: needs the extra
+
+        opened: Any = PostgresStore.from_conn_string(db, **options)
+    else:
+        from clew.store.sqlite import SqliteStore  # late: most commands need none
+
+        opened = SqliteStore.from_conn_string(str(database_path(db)), **options)
+    with opened as store:
+        store.setup()
+        store.start_ttl_sweeper((ttl or {}).get("sweep_interval_minutes") or _SWEEP_MINUTES)
+        yield store
+
+
+def database_in_environment() -> str | None:
+    """The database that a variable of the environment names."""
+    return next((found for name in VARIABLES if (found := os.environ.get(name))), None)
 
 
 def is_postgres(db: str) -> bool:
@@ -40,7 +71,9 @@ def is_postgres(db: str) -> bool:
     return db.partition("://")[0] in _POSTGRES
 
 
-def postgres_saver(url: str, *, must_exist: bool) -> AbstractContextManager[CheckpointSaver]:
+def postgres_saver(
+    url: str, *, must_exist: bool, classes: tuple[type, ...] = ()
+) -> AbstractContextManager[CheckpointSaver]:
     """The saver on a PostgreSQL database. Who waits for a command hears at once that there is no server."""
     from clew.checkpoint.postgres import PostgresSaver  # late: needs the extra
     from clew.storage.postgres.connections import reach, where_is
@@ -50,7 +83,13 @@ def postgres_saver(url: str, *, must_exist: bool) -> AbstractContextManager[Chec
         found = connection.execute("select to_regclass('clew_migration') is not null").fetchone()
     if must_exist and found != (True,):
         raise CommandError(f"{where_is(url)} has no tables of clew", hint="say where they are with --db URL")
-    return PostgresSaver.from_conn_string(url, serde=keys_in_environment())
+    return PostgresSaver.from_conn_string(url, serde=serializer(classes))
+
+
+def serializer(classes: tuple[type, ...]) -> EncryptedSerializer | JsonPlusSerializer | None:
+    """What encodes values, some of these classes among them; encrypted, if CLEW_ENCRYPTION_KEYS has keys."""
+    inner = JsonPlusSerializer(allowed_msgpack_modules=classes) if classes else None
+    return EncryptedSerializer.from_env(serde=inner) if os.environ.get(KEYS_VARIABLE) else inner
 
 
 def keys_in_environment() -> EncryptedSerializer | None:

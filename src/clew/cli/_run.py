@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, cast
 from typer import Argument, Exit, Option
 
 from clew.cli import _show as show
-from clew.cli._database import open_saver
+from clew.cli._database import VARIABLES, open_saver
 from clew.cli._problem import CommandError
 from clew.cli._target import load
 from clew.cli._values import read_answer, read_json
@@ -17,7 +17,7 @@ from clew.types import Command
 
 Target = Annotated[str, Argument(metavar="MODULE:GRAPH", help="a graph in a module, or in a file: app.py:graph")]
 Thread = Annotated[str, Option("--thread", help="the thread's id")]
-Database = Annotated[str, Option("--db", help="path or URL of the database")]
+Database = Annotated[str, Option("--db", envvar=VARIABLES, help="path or URL of the database")]
 Durability = Annotated[Literal["sync", "async", "exit"], Option(help="when a step has to be safe")]
 Limit = Annotated[int | None, Option("--recursion-limit", min=1, help="at most so many supersteps")]
 

@@ -54,6 +54,7 @@ def create_app(
     shared: bool = False,
     http: HttpSettings | None = None,
     work: WorkSettings | None = None,
+    descriptions: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> FastAPI:
     """An application that serves graphs; run it, or mount it in another one.
@@ -63,7 +64,8 @@ def create_app(
     `langgraph_sdk.Auth`, a mapping from API keys to user ids, or an async function that gives a request's `Owner`;
     without it everything belongs to everyone. With it, what a user makes is that user's, unless `shared`: then all
     belongs to the installation, and who may do what is for the handlers of the `Auth` to say. `http` says which rooms
-    it has, and what is around them, `work` how this process works on runs. `settings` go to `FastAPI`.
+    it has, and what is around them, `descriptions` what graphs are for, `work` how this process works on runs.
+    `settings` go to `FastAPI`.
     """
     if not isinstance(storage, CheckpointSaver):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
         raise TypeError(f"storage is a {type(storage).__name__}, not a saver of clew")
@@ -74,7 +76,7 @@ def create_app(
             "storage is an InMemorySaver, which keeps no runs; the same in SQLite is SqliteSaver(':memory:')"
         )
     handlers = Handlers(auth) if is_auth(auth) else None
-    registry, now, http = Registry(graphs, storage), datetime.now(UTC), http or HttpSettings()
+    registry, now, http = Registry(graphs, storage, descriptions), datetime.now(UTC), http or HttpSettings()
     own: dict[str, Any] = {"title": "clew", "version": __version__, "lifespan": _lifespan}
     if "meta" in http.disabled:
         own["openapi_url"] = None

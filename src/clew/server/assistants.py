@@ -186,7 +186,7 @@ class Assistants:
     def _defaults(self) -> Iterator[AssistantRow]:
         at = int(self._started_at.timestamp() * 1_000_000)
         for graph_id in self._registry:
-            said = Said(graph_id, graph_id, None, {}, {}, {"created_by": "system"})
+            said = Said(graph_id, graph_id, self._registry.descriptions.get(graph_id), {}, {}, {"created_by": "system"})
             yield AssistantRow(default_id(graph_id), 1, 1, at, at, said)
 
     def _default(self, id: str) -> AssistantRow | None:

@@ -22,14 +22,15 @@ def default_id(graph_id: str) -> str:
 class Registry:
     """Graphs by name, bound to an application's saver and store when they are used.
 
-    A factory is called for each use (`clew.server.factories`).
+    A factory is called for each use (`clew.server.factories`). `descriptions` say what some of them are for.
     """
 
-    def __init__(self, graphs: Mapping[str, Any], storage: Any) -> None:
+    def __init__(self, graphs: Mapping[str, Any], storage: Any, descriptions: Mapping[str, str] | None = None) -> None:
         if not graphs:
             raise ValueError("there is no graph to serve; pass graphs={'name': graph}")
         self._storage = storage
         self._sources = {name: _source(name, given) for name, given in graphs.items()}
+        self.descriptions = descriptions or {}
         self.default_ids = {default_id(name): name for name in self._sources}
 
     def __contains__(self, graph_id: object) -> bool:
