@@ -310,6 +310,8 @@ def _inside(place: _Place, ns: str) -> dict[str, Any]:
 
 
 def _tasks_with_graphs(place: _Place, saved: Saved) -> Iterator[tuple[Any, Any]]:
+    if not any(node.subgraphs for node in place.graph.program.nodes.values()):
+        return
     _, tasks, _ = planned(place.graph.program, saved)
     for task in tasks.values():
         graph = next((found for found in task.node.subgraphs if found.checkpointer is not False), None)

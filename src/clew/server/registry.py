@@ -31,6 +31,11 @@ class Registry:
         self._storage = storage
         self._sources = {name: _source(name, given) for name, given in graphs.items()}
         self.descriptions = descriptions or {}
+        self._bound = {
+            name: source.copy({"checkpointer": storage})
+            for name, source in self._sources.items()
+            if not isinstance(source, Factory)
+        }
         self.default_ids = {default_id(name): name for name in self._sources}
 
     def __contains__(self, graph_id: object) -> bool:
@@ -44,6 +49,10 @@ class Registry:
         """The graph's name, if there is just one."""
         return next(iter(self._sources)) if len(self._sources) == 1 else None
 
+    def bound(self, graph_id: str) -> Any:
+        """A graph that need not be made for each use, on the application's saver; None for others."""
+        return self._bound.get(graph_id)
+
     @contextlib.asynccontextmanager
     async def open(
         self, graph_id: str, store: Any, config: Mapping[str, Any] | None = None, purpose: Purpose | None = None
@@ -53,10 +62,12 @@ class Registry:
         if graph_id not in self._sources:
             raise not_found("graph", graph_id)
         source = self._sources[graph_id]
+        if graph_id in self._bound:
+            bound = self._bound[graph_id]
+            yield bound if store is None else bound.copy({"store": store})
+            return
         async with contextlib.AsyncExitStack() as stack:
-            made: Any = source
-            if isinstance(source, Factory):
-                made = await source.call(config or {}, purpose or Purpose(), store)
+            made = await source.call(config or {}, purpose or Purpose(), store)
             if isinstance(made, contextlib.AbstractAsyncContextManager):
                 made = await stack.enter_async_context(cast("Any", made))
             graph: Any = _compiled(graph_id, made)

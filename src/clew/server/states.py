@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from typing import Any, cast
 
 from clew.errors import ClewError, StorageError
@@ -34,8 +34,12 @@ class States:
 
     async def read(self, thread: Thread, checkpoint: Mapping[str, Any], *, subgraphs: bool = False) -> StateSnapshot:
         """The state of a thread at a checkpoint; of a thread without a graph an empty one."""
-        if self.graph_id(thread) is None:
+        graph_id = self.graph_id(thread)
+        if graph_id is None:
             return StateSnapshot({}, (), _config(thread, {}), None, None, None, (), ())
+        if (bound := self._registry.bound(graph_id)) is not None:
+            with _answered():
+                return await bound.aget_state(_config(thread, checkpoint), subgraphs=subgraphs)
         async with self._graph(thread) as graph:
             return await graph.aget_state(_config(thread, checkpoint), subgraphs=subgraphs)
 
@@ -81,12 +85,19 @@ class States:
         assert graph_id is not None, "asked for before"
         purpose = Purpose(access, self._user)
         async with self._registry.open(graph_id, self._store, _config(thread, {}), purpose) as graph:
-            try:
+            with _answered():
                 yield graph
-            except ClewError:
-                raise
-            except (ValueError, TypeError) as error:  # a namespace of no subgraph, values that a reducer refuses
-                raise ApiError(422, str(error)) from error
+
+
+@contextlib.contextmanager
+def _answered() -> Generator[None]:
+    """Answer what a request got wrong: a namespace of no subgraph, values that a reducer refuses."""
+    try:
+        yield
+    except ClewError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ApiError(422, str(error)) from error
 
 
 def update_of(given: Mapping[str, Any]) -> StateUpdate:

@@ -38,6 +38,11 @@ class Heads:
             state = entry[2]
         return state.full()
 
+    def size_of(self, place: Place) -> int | None:
+        """About how many bytes the state of a namespace takes here, if there is one; it may not be the newest."""
+        entry = self._entries.get(place)
+        return None if entry is None else entry[3]
+
     def put(self, place: Place, line: int, position: Position, state: State | Recent) -> None:
         """Keep the state of the newest step of a namespace."""
         weight = _weight(state)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_READS = ("read", "load")
+_READS = ("read", "load", "row")
 
 
 class Touch(NamedTuple):
@@ -57,8 +57,8 @@ class Intent:
 class LogOp(Generic[T]):
     """One operation: `steps()` makes the rule anew for each attempt, `finish` turns its result into what is given.
 
-    `kind` is "read" or "load" (a read of one checkpoint), or names a write. `done` runs after a write is durable.
-    `size` is about how many bytes it keeps in memory while it waits.
+    `kind` is "read", "load" (a read of one checkpoint) or "row" (of one row, by its key), or names a write. `done` runs
+    after a write is durable. `size` is about how many bytes it keeps in memory while it waits.
     """
 
     __slots__ = ("done", "finish", "intent", "is_write", "kind", "session", "size", "steps")

@@ -74,6 +74,15 @@ class SqliteTables:
                     if connection.in_transaction:
                         connection.execute("rollback")
 
+    def read_now(self, steps: Callable[[], Steps[T]]) -> tuple[T] | None:
+        """The same, unless somebody else is reading, or nobody has yet; gives the result in a tuple."""
+        if self._reader is None or not self._read_lock.acquire(blocking=False):
+            return None
+        try:
+            return (self.read(steps),)
+        finally:
+            self._read_lock.release()
+
     def write(self, steps: Callable[[], Steps[T]]) -> T:
         """Run a rule as one transaction."""
         with self._lock, self._transaction(self._writing()) as answer:

@@ -311,7 +311,7 @@ class Threads:
 
     def _get(self, thread_id: str, user_id: str | _Everyone | None) -> LogOp[Thread]:
         id, owner = check_thread_id(thread_id), self._whose(user_id)
-        return self._op(id, lambda: rules.get_thread(self.storage.place(id), owner, self._only), "read", _thread)
+        return self._op(id, lambda: rules.get_thread(self.storage.place(id), owner, self._only), "row", _thread)
 
     def _list(
         self,

@@ -50,9 +50,9 @@ class Home:
         self._saver.state.is_ready = True
 
     async def read(self, op: LogOp[Any]) -> Any:
-        """Run a rule that only reads; loads travel together. It is run to its end also if the caller stops waiting: a
-        connection that is left in the middle of an answer is lost."""
-        if op.kind != "load":
+        """Run a rule that only reads; loads and rows travel together. It is run to its end also if the caller stops
+        waiting: a connection that is left in the middle of an answer is lost."""
+        if op.kind == "read":
             reading = asyncio.get_running_loop().create_task(self._read(op))
             self._tasks.add(reading)
             reading.add_done_callback(self._has_read)

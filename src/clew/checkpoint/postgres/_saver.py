@@ -354,7 +354,7 @@ class PostgresSaver(CheckpointSaver):
 
     def _read(self, op: LogOp[Any]) -> Any:
         self._make_ready()
-        if op.kind != "load":
+        if op.kind == "read":
             return self._run(self.tables.read(op.steps, op.tenant))
         result = self._run(self.tables.load([op]))[0]
         if isinstance(result, BaseException):

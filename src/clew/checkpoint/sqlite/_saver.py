@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CLOSE_SECONDS = 5.0
+_SHORT = 32 * 1024  # bytes of a state in memory
 _open_queues: weakref.WeakSet[WriteQueue] = weakref.WeakSet()
 
 
@@ -118,7 +119,16 @@ class SqliteSaver(CheckpointSaver):
             return _outcome(await self._posted(op))
         if session.settled < session.submitted:
             await self.aflush(session)
+        if self._is_short(op) and (found := self.tables.read_now(op.steps)) is not None:
+            return finished(op, found[0])
         return await self._on_reader(lambda: finished(op, self.tables.read(op.steps)))
+
+    def _is_short(self, op: LogOp[Any]) -> bool:
+        """Whether reading takes less time than handing it to another thread: a row, or a state that is in memory."""
+        if op.kind != "load":
+            return op.kind == "row"
+        size = self.heads.size_of(self.place(op.session.thread_id, "", op.session.tenant))
+        return size is not None and size < _SHORT
 
     def submit(self, session: LogSession, op: LogOp[None]) -> None:
         """Queue a write of `session` behind its earlier ones and return at once."""
