@@ -10,10 +10,22 @@ from clew.errors import MissingExtraError
 try:
     from clew.server.app import create_app
     from clew.server.auth import ApiKeys, Owner
+    from clew.server.duties import DutySettings
     from clew.server.http import Cors, HeaderRules, HttpSettings, configurable_of
+    from clew.server.webhooks import WebhookSettings
 except ModuleNotFoundError as error:
-    if error.name not in ("fastapi", "starlette", "pydantic", "pydantic_core", "prometheus_client"):
+    if error.name not in ("fastapi", "starlette", "pydantic", "pydantic_core", "prometheus_client", "cronsim"):
         raise
     raise MissingExtraError("the HTTP service", "server") from error
 
-__all__ = ("ApiKeys", "Cors", "HeaderRules", "HttpSettings", "Owner", "configurable_of", "create_app")
+__all__ = (
+    "ApiKeys",
+    "Cors",
+    "DutySettings",
+    "HeaderRules",
+    "HttpSettings",
+    "Owner",
+    "WebhookSettings",
+    "configurable_of",
+    "create_app",
+)

@@ -18,7 +18,7 @@ from clew.server.auth import Authenticate, authenticator
 from clew.server.beside import lifespan_of, put_beside
 from clew.server.bodies import IGNORED, NameIgnored
 from clew.server.caller import Service
-from clew.server.duties import Duties
+from clew.server.duties import Duties, DutySettings
 from clew.server.handlers import Handlers, is_auth
 from clew.server.http import HttpSettings, Room
 from clew.server.metrics import Metrics
@@ -54,6 +54,7 @@ def create_app(
     shared: bool = False,
     http: HttpSettings | None = None,
     work: WorkSettings | None = None,
+    duties: DutySettings | None = None,
     descriptions: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> FastAPI:
@@ -81,9 +82,10 @@ def create_app(
     if "meta" in http.disabled:
         own["openapi_url"] = None
     app = FastAPI(**own | settings)
-    metrics, duties = Metrics(), Duties(storage)
+    metrics = Metrics()
+    background = Duties(storage, duties, metrics)
     worker = Worker(RunQueue(storage), registry, store, metrics, Signals(storage), work or WorkSettings())
-    duties.made_run = worker.signals.work
+    background.made_run = worker.signals.work
     app.state.clew = Service(
         registry=registry,
         storage=storage,
@@ -93,7 +95,7 @@ def create_app(
         authenticate=authenticator(auth, handlers, is_shared=shared),
         started_at=now,
         worker=worker,
-        duties=duties,
+        duties=background,
         http=http,
         metrics=metrics,
         handlers=handlers,

@@ -10,6 +10,7 @@ from typing import Any
 from clew.errors import ClewError, StorageTimeoutError, StorageUnavailableError
 from clew.server.duties.turns import MICROSECONDS, Desk
 from clew.server.errors import ApiError
+from clew.server.metrics import Metrics
 from clew.server.schedules import following
 from clew.storage import crons as rules
 from clew.storage.crons import CronRow
@@ -28,8 +29,9 @@ class FireCrons:
     patience = 1.0
     pause = 0.0
 
-    def __init__(self, desk: Desk, made: Callable[[], object]) -> None:
+    def __init__(self, desk: Desk, made: Callable[[], object], metrics: Metrics) -> None:
         self._desk = desk
+        self._metrics = metrics
         self._made = made
 
     async def due(self) -> float | None:
@@ -53,10 +55,12 @@ class FireCrons:
             raise
         except ClewError as error:
             said = str(error)
+            self._metrics.cron("failed")
             log.warning("cron %s: its run was not made: %s", cron_id, said)
             await self._desk.do(lambda: rules.skip_cron(self._desk.root, cron_id, _following, said), "cron")
             return
         if fired is not None:
+            self._metrics.cron("done")
             log.info("cron %s: its run was made", cron_id)
             self._made()
 

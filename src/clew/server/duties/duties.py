@@ -6,20 +6,15 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from clew.checkpoint._face import CheckpointSaver
 from clew.checkpoint.memory import InMemorySaver
 from clew.server.duties.crons import FireCrons
+from clew.server.duties.settings import DutySettings
 from clew.server.duties.turns import Desk, Duty, Turns
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DutySettings:
-    """What the background duties do. `lease` is for how many seconds a replica that is lost still holds a duty."""
-
-    lease: float = 10.0
+from clew.server.duties.webhooks import Deliver
+from clew.server.metrics import Metrics
 
 
 class Duties:
@@ -28,8 +23,11 @@ class Duties:
     `made_run` is called when a duty has made a run.
     """
 
-    def __init__(self, storage: CheckpointSaver, settings: DutySettings | None = None) -> None:
+    def __init__(
+        self, storage: CheckpointSaver, settings: DutySettings | None = None, metrics: Metrics | None = None
+    ) -> None:
         self.settings = settings or DutySettings()
+        self._metrics = metrics or Metrics()
         self.made_run: Callable[[], object] = _nothing
         self._desk = Desk(storage)
         self._tasks: list[asyncio.Task[None]] = []
@@ -40,7 +38,8 @@ class Duties:
         if self._tasks or isinstance(self._desk.storage, InMemorySaver):
             return
         owner = uuid.uuid4().hex
-        self._turns = {duty.name: Turns(self._desk, duty, owner, self.settings.lease) for duty in self._duties()}
+        lease, metrics = self.settings.lease, self._metrics
+        self._turns = {duty.name: Turns(self._desk, duty, owner, lease, metrics) for duty in self._duties()}
         self._tasks = [asyncio.create_task(turns.keep(), name=f"clew {name}") for name, turns in self._turns.items()]
 
     async def stop(self) -> None:
@@ -58,7 +57,10 @@ class Duties:
             self._turns[name].wake()
 
     def _duties(self) -> Sequence[Duty]:
-        return [FireCrons(self._desk, self._made)]
+        return [
+            FireCrons(self._desk, self._made, self._metrics),
+            Deliver(self._desk, self.settings.webhooks, self._metrics),
+        ]
 
     def _made(self) -> None:
         self.made_run()

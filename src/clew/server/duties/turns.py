@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol, TypeVar
 
 from clew.checkpoint._face import CheckpointSaver
+from clew.server.metrics import Metrics
 from clew.storage import duties as rules
 from clew.storage.operation import LogOp
 from clew.storage.query import Steps
@@ -73,11 +74,12 @@ class Duty(Protocol):
 class Turns:
     """One duty on one replica, which is called `owner`; `lease` is in seconds."""
 
-    def __init__(self, desk: Desk, duty: Duty, owner: str, lease: float) -> None:
+    def __init__(self, desk: Desk, duty: Duty, owner: str, lease: float, metrics: Metrics | None = None) -> None:
         self.duty = duty
         self._desk = desk
         self._owner = owner
         self._lease = lease
+        self._metrics = metrics or Metrics()
         self._waking = asyncio.Event()
 
     def wake(self) -> None:
@@ -107,11 +109,20 @@ class Turns:
             return self.duty.patience if seconds is None else min(seconds, self.duty.patience)
         async with self._held() as is_held:
             if is_held:
-                await self.duty.work()
+                await self._work()
                 return 0 if self.duty.pause == 0 else min(self.duty.pause, self.duty.patience)
         tenant, name = self._desk.tenant, self.duty.name
         wait = await self._desk.do(lambda: rules.duty_due(tenant, name), "read")
         return min(max(wait / MICROSECONDS, _LEAST_REST), self.duty.patience)
+
+    async def _work(self) -> None:
+        """Do the duty, and count what came of it."""
+        began, is_failed = time.monotonic(), True
+        try:
+            await self.duty.work()
+            is_failed = False
+        finally:
+            self._metrics.duty(self.duty.name, time.monotonic() - began, is_failed=is_failed)
 
     @contextlib.asynccontextmanager
     async def _held(self) -> AsyncGenerator[bool]:

@@ -1,0 +1,1 @@
+"""A service whose users come with a JWT. See README.md."""
