@@ -41,6 +41,9 @@ class OwnedStore(BaseStore):
         prefixes = [each.path for each in op.match_conditions or () if each.match_type == "prefix"]
         for path in prefixes or [()]:
             conditions.append(MatchCondition("prefix", (*self._root, *path)))
+        longest = max((len(each.path) for each in conditions if each.match_type == "suffix"), default=0)
+        if longest:  # the owner's own namespace is no part of what ends like this
+            conditions.append(MatchCondition("prefix", (*self._root, *("*",) * longest)))
         depth = None if op.max_depth is None else op.max_depth + len(self._root)
         return op._replace(match_conditions=tuple(conditions), max_depth=depth)
 
