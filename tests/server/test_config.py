@@ -11,7 +11,7 @@ import pytest
 
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.errors import ConfigError, LoadError
-from clew.server import create_app
+from clew.server import Security, create_app
 from clew.server.configfile import read_config
 from clew.server.deployment import Deployment, from_file, from_targets
 from tests.modules import own_modules
@@ -119,7 +119,12 @@ def test_project_with_several_graphs_of_one_name(tmp_path: Path) -> None:
 def test_project_with_routes_of_its_own_and_its_own_users(tmp_path: Path) -> None:
     config = {
         "graphs": {"agent": "./agent.py:graph"},
-        "auth": {"path": "./who.py:keys", "disable_studio_auth": False, "cache": {"ttl_seconds": 60}},
+        "auth": {
+            "path": "./who.py:keys",
+            "disable_studio_auth": False,
+            "cache": {"ttl_seconds": 60},
+            "openapi": {"securitySchemes": {"key": {"type": "apiKey"}}, "security": [{"key": []}]},
+        },
         "http": {
             "app": "./webapp.py:app",
             "mount_prefix": "/api/",
@@ -140,6 +145,7 @@ def test_project_with_routes_of_its_own_and_its_own_users(tmp_path: Path) -> Non
     assert deployment.auth == {"secret": "ada"}
     assert (http.mount_prefix, http.disabled, http.authenticates_app) == ("/api", {"store"}, True)
     assert http.configurable_headers.includes == ("x-tenant",)
+    assert http.security == Security({"key": {"type": "apiKey"}}, [{"key": []}])
     assert http.cors is not None
     assert (http.cors.allow_origins, http.cors.allow_credentials) == ((), True)
     assert {notice.partition(" ")[0] for notice in deployment.notices} == {

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.websockets import WebSocketDisconnect
 
 from clew.checkpoint.sqlite import SqliteSaver
-from clew.server import Cors, HeaderRules, HttpSettings, configurable_of, create_app
+from clew.server import Cors, HeaderRules, HttpSettings, Security, configurable_of, create_app
 from tests.server.kit import agent
 
 
@@ -124,6 +124,20 @@ def test_users_routes_are_open_unless_the_service_guards_them() -> None:
         assert refused.value.code == 1008
         with api.websocket_connect("/live", headers=key) as socket:
             assert socket.receive_text() == "here"
+
+
+def test_documentation_says_how_who_asks_is_known() -> None:
+    schemes = {"key": {"type": "apiKey", "in": "header", "name": "x-api-key"}}
+    paths = {"/ok": {"GET": []}, "/hello": {"get": [{"key": ["x"]}]}, "/nowhere": {"GET": []}}
+    security = Security(schemes, [{"key": []}], paths)
+    with client(HttpSettings(app=users_app(), security=security)) as api:
+        described = api.get("/openapi.json").json()
+
+    assert described["components"]["securitySchemes"] == schemes
+    assert described["security"] == [{"key": []}]
+    assert described["paths"]["/ok"]["get"]["security"] == []
+    assert described["paths"]["/hello"]["get"]["security"] == [{"key": ["x"]}]
+    assert "security" not in described["paths"]["/info"]["get"]
 
 
 def test_an_application_of_starlette_will_do_and_another_will_not() -> None:

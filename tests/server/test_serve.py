@@ -12,7 +12,7 @@ import pytest
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
-from tests.server.processes import AGENT, PATIENCE, get, process
+from tests.server.processes import AGENT, PATIENCE, get, process, wait_until
 
 WEBAPP = """
 import asyncio
@@ -42,6 +42,38 @@ async def slow():
         yield "ended"
 
     return StreamingResponse(parts())
+"""
+
+SLOW = """
+import asyncio
+from pathlib import Path
+from typing import TypedDict
+
+from clew.graph import START, StateGraph
+
+State = TypedDict("State", {"text": str})
+
+
+def note(name):
+    with open("at-work", "a") as file:
+        file.write(name + "\\n")
+
+
+def say(state):
+    note("say")
+    return {"text": state["text"] + "!"}
+
+
+async def ask(state):
+    note("ask")
+    while not Path("go-on").exists():
+        await asyncio.sleep(0.01)
+    return {"text": state["text"] + "?"}
+
+
+graph = StateGraph(State)
+graph.add_sequence([say, ask])
+graph.add_edge(START, "say")
 """
 
 WHO = """
@@ -151,6 +183,36 @@ def test_requests_that_go_on_are_answered_after_a_signal(tmp_path: Path) -> None
             assert "".join(parts) == "ended"
         assert served.ended()[0] == 0
     assert (tmp_path / "closed").exists()
+
+
+def test_run_in_the_middle_is_handed_back_and_its_stream_ends(tmp_path: Path) -> None:
+    """The next process goes on with it."""
+    project(tmp_path)
+    (tmp_path / "slow.py").write_text(SLOW)
+    at_work = tmp_path / "at-work"
+    at_work.touch()
+    command = ("serve", "slow.py:graph", "--port", "0", "--grace", "0.2")
+    with process(tmp_path, *command) as first:
+        thread = opened(first.serving()).threads.create()["thread_id"]
+        asked = {"assistant_id": "graph", "input": {"text": "a"}}
+        url = f"{first.url}/threads/{thread}/runs/stream"
+        with httpx.stream("POST", url, json=asked, timeout=PATIENCE) as answer:
+            place = answer.headers["content-location"]
+            wait_until(lambda: "ask" in at_work.read_text())
+            first.signal(signal.SIGTERM)
+            told = "".join(answer.iter_text())
+        status, _, err = first.ended()
+
+    (tmp_path / "go-on").touch()
+    with process(tmp_path, *command) as second:
+        joined = get(f"{second.serving()}{place}/join").json()
+        run = get(f"{second.url}{place}").json()
+
+    assert "event: metadata" in told
+    assert "event: error" not in told
+    assert (status, err) == (0, "")
+    assert (joined, run["status"]) == ({"text": "a!?"}, "success")
+    assert at_work.read_text() == "say\nask\nask\n"
 
 
 @pytest.mark.parametrize(

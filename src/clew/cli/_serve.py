@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FILE = "langgraph.json"
 PORT = 2024
+MAX_RUNS = 64
 _PORTS_TRIED = 50
 _DEV_GRACE = 1.0  # seconds
 
@@ -45,7 +46,10 @@ AccessLog = Annotated[bool, Option("--access-log", help="log each request")]
 Shared = Annotated[bool, Option("--shared", help="users share what there is; an Auth's handlers say who may do what")]
 
 
-@dataclass(frozen=True, slots=True)
+MaxRuns = Annotated[int, Option(min=0, help="how many runs are executed at once; 0: none, requests only")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """What was asked for on the command line."""
 
@@ -55,6 +59,7 @@ class Wanted:
     grace: float
     log_level: str
     access_log: bool = False
+    max_runs: int = MAX_RUNS
     allow_anonymous: bool = False
     shared: bool = False
 
@@ -65,9 +70,10 @@ def serve(
     host: Host = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="the port to listen on; 0: any free one")] = PORT,
     db: Database = None,
-    grace: Grace = 25.0,
+    grace: Grace = 20.0,
     log_level: Level = "info",
     access_log: AccessLog = False,
+    max_runs: MaxRuns = MAX_RUNS,
     shared: Shared = False,
     allow_anonymous: Annotated[
         bool, Option("--allow-anonymous", help="listen in public without authentication: what is before it asks who")
@@ -77,7 +83,15 @@ def serve(
     """Serve graphs over HTTP, until SIGTERM or Ctrl-C."""
     check_installed()
     wanted = Wanted(
-        targets or (), config or found_config(targets), db, grace, log_level, access_log, allow_anonymous, shared
+        targets=targets or (),
+        config=config or found_config(targets),
+        db=db,
+        grace=grace,
+        log_level=log_level,
+        access_log=access_log,
+        max_runs=max_runs,
+        allow_anonymous=allow_anonymous,
+        shared=shared,
     )
     if reload and not supervise.is_supervised():
         with bound(host, port) as listening:
@@ -102,8 +116,15 @@ def dev(
 ) -> None:
     """Serve graphs while they are written: starts again when files change, says where they are to be seen."""
     check_installed()
-    found = config or found_config(targets)
-    wanted = Wanted(targets or (), found, db or DEFAULT_DB, _DEV_GRACE, log_level, access_log, shared=shared)
+    wanted = Wanted(
+        targets=targets or (),
+        config=config or found_config(targets),
+        db=db or DEFAULT_DB,
+        grace=_DEV_GRACE,
+        log_level=log_level,
+        access_log=access_log,
+        shared=shared,
+    )
     if supervise.is_supervised() or not reload:
         run(wanted, host, port)
         return
@@ -202,6 +223,7 @@ def checked_auth(deployment: Deployment, host: str, wanted: Wanted) -> Any:
 async def run_until_signalled(wanted: Wanted, deployment: Deployment, auth: Any, host: str, port: int) -> None:
     from clew.server import create_app  # late: needs the extra
     from clew.server.running import Limits, Running, url_of
+    from clew.server.work.worker import WorkSettings
 
     db = wanted.db or database_in_environment() or DEFAULT_DB
     async with opened_saver(db, deployment) as saver:
@@ -214,6 +236,7 @@ async def run_until_signalled(wanted: Wanted, deployment: Deployment, auth: Any,
                     auth=auth,
                     shared=wanted.shared,
                     http=deployment.http,
+                    work=WorkSettings(max_runs=wanted.max_runs),
                     descriptions=deployment.descriptions,
                 )
             except (TypeError, ValueError) as error:
@@ -225,7 +248,7 @@ async def run_until_signalled(wanted: Wanted, deployment: Deployment, auth: Any,
                 running = Running(
                     app,
                     limits=Limits(wanted.grace),
-                    drain=getattr(app.state.clew, "drain", None),
+                    drain=app.state.clew.drain,
                     ready=lambda: show.show_fact("serving", f"{', '.join(deployment.graphs)} on {place}"),
                 )
                 supervise.end_with_parent()

@@ -12,6 +12,7 @@ try:
     from clew.server.auth import ApiKeys, Owner
     from clew.server.duties import DutySettings
     from clew.server.http import Cors, HeaderRules, HttpSettings, configurable_of
+    from clew.server.openapi import Security
     from clew.server.webhooks import WebhookSettings
 except ModuleNotFoundError as error:
     if error.name not in ("fastapi", "starlette", "pydantic", "pydantic_core", "prometheus_client", "cronsim"):
@@ -25,6 +26,7 @@ __all__ = (
     "HeaderRules",
     "HttpSettings",
     "Owner",
+    "Security",
     "WebhookSettings",
     "configurable_of",
     "create_app",

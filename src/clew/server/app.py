@@ -23,7 +23,7 @@ from clew.server.handlers import Handlers, is_auth
 from clew.server.http import HttpSettings, Room
 from clew.server.metrics import Metrics
 from clew.server.observed import REQUEST_ID, Observed
-from clew.server.openapi import describe_errors
+from clew.server.openapi import describe_errors, describe_security
 from clew.server.pages import NEXT, TOTAL
 from clew.server.paths import Below, KeepSlashes
 from clew.server.registry import Registry
@@ -115,6 +115,8 @@ def _surround(app: FastAPI, http: HttpSettings) -> None:
     """Put around the application what `http` says; what comes last is the outermost."""
     if http.app is not None:
         put_beside(app, http.app, authenticates=http.authenticates_app)
+    if http.security is not None:
+        describe_security(app, http.security)
     if http.mount_prefix:
         app.add_middleware(Below, prefix=http.mount_prefix)
     if (cors := http.browsers) is not None:

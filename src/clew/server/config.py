@@ -130,6 +130,17 @@ class HttpConfig(Section):
         return self
 
 
+class SecurityConfig(Section):
+    """What the generated documentation says about authentication; names as in OpenAPI."""
+
+    security_schemes: Annotated[dict[str, dict[str, Any]] | None, Field(alias="securitySchemes")] = None
+    """How who asks is known, by name."""
+    security: list[dict[str, list[str]]] | None = None
+    """Which of them all routes need."""
+    paths: dict[str, dict[str, list[dict[str, list[str]]]]] | None = None
+    """Which of them a route needs, by path and method, where that differs."""
+
+
 class AuthConfig(Section):
     """Who may use the service."""
 
@@ -137,7 +148,7 @@ class AuthConfig(Section):
     """A `langgraph_sdk.Auth`, a mapping of API keys to users, or an async function of a request."""
     disable_studio_auth: bool = True
     """No effect: who comes from the Studio is authenticated as everybody else."""
-    openapi: dict[str, Any] | None = None
+    openapi: SecurityConfig | None = None
     """Security schemes for the generated documentation."""
     cache: dict[str, Any] | None = None
     """No effect: each request is authenticated."""

@@ -14,9 +14,10 @@ from typing import Any
 
 from clew._loading import is_builder, is_compiled, load_object, put_on_path, split_target
 from clew.errors import ConfigError, LoadError
-from clew.server.config import Config, HeadersConfig, HttpConfig, SerdeConfig, StoreConfig, without_effect
+from clew.server.config import AuthConfig, Config, HeadersConfig, HttpConfig, SerdeConfig, StoreConfig, without_effect
 from clew.server.configfile import read_config
 from clew.server.http import Cors, HeaderRules, HttpSettings, Room
+from clew.server.openapi import Security
 from clew.store.base import IndexConfig, TTLConfig
 
 ROOMS: tuple[Room, ...] = ("assistants", "threads", "runs", "store", "meta")
@@ -173,6 +174,7 @@ class _Loader:
             mount_prefix=http.mount_prefix,
             app=self._object("http.app", http.app) if http.app else None,
             authenticates_app=http.enable_custom_route_auth,
+            security=_security(self._config.auth),
         )
 
     def _index(self, store: StoreConfig) -> IndexConfig | None:
@@ -250,6 +252,13 @@ def _rules(headers: HeadersConfig | None) -> HeaderRules:
         return HeaderRules()
     includes = None if headers.includes is None else tuple(headers.includes)
     return HeaderRules(includes=includes, excludes=tuple(headers.excludes or ()))
+
+
+def _security(auth: AuthConfig | None) -> Security | None:
+    if auth is None or auth.openapi is None:
+        return None
+    said = auth.openapi
+    return Security(said.security_schemes or {}, said.security, said.paths or {})
 
 
 def _tuple(given: list[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from fastapi import Request
 from starlette.middleware.cors import CORSMiddleware
 
+from clew.server.openapi import Security
+
 Room = Literal["assistants", "threads", "runs", "store", "meta"]
 
 
@@ -61,6 +63,7 @@ class HttpSettings:
     - `mount_prefix`: what every path starts with, as `/api`.
     - `app`: a Starlette or FastAPI application; its routes are looked at first, and its middleware and its lifespan
       are around everything. With `authenticates_app` its routes are for those only who may use the service.
+    - `security`: what the documentation says of authentication.
     """
 
     cors: Cors | None = None
@@ -69,6 +72,7 @@ class HttpSettings:
     mount_prefix: str = ""
     app: Any = None
     authenticates_app: bool = False
+    security: Security | None = None
 
     def __post_init__(self) -> None:
         if self.mount_prefix and not re.fullmatch(r"(/[^/?#\s]+)+", self.mount_prefix):

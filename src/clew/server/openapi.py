@@ -1,7 +1,9 @@
-"""What the OpenAPI description says of errors: their one shape, for every route."""
+"""What the OpenAPI description says of errors: their one shape, for every route; and of authentication."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -20,6 +22,35 @@ _ERROR = {
 }
 _CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 _NOT_OURS = ("HTTPValidationError", "ValidationError")
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """What a description says of authentication, in OpenAPI's words: `schemes` by name, which of them all routes need,
+    and which of them routes need that differ, by path and method."""
+
+    schemes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    needed: list[dict[str, list[str]]] | None = None
+    paths: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+
+
+def describe_security(app: FastAPI, security: Security) -> None:
+    """Have the application's description say how who asks is known."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        described = plain()
+        described.setdefault("components", {}).setdefault("securitySchemes", {}).update(security.schemes)
+        if security.needed is not None:
+            described["security"] = security.needed
+        for path, methods in security.paths.items():
+            for method, needed in methods.items():
+                operation = described["paths"].get(path, {}).get(method.lower())
+                if operation is not None:
+                    operation["security"] = needed
+        return described
+
+    app.openapi = openapi
 
 
 def describe_errors(app: FastAPI) -> None:

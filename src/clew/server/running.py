@@ -25,14 +25,15 @@ import uvicorn
 log = logging.getLogger("clew.server")
 
 _KEEP_ALIVE = 75  # seconds; longer than what load balancers keep a connection for, which is 60 as a rule
-_AFTERWARDS = 5.0  # seconds after the grace, for what is neither a run nor a request
+_AFTERWARDS = 10.0  # seconds after the grace, for what does not end by itself to be stopped
+_LAST = 3.0  # seconds for the process to end when the application has
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How an application ends: `grace` is how many seconds its runs and requests have to come to an end."""
 
-    grace: float = 25.0
+    grace: float = 20.0
 
 
 class Running(uvicorn.Server):
@@ -81,6 +82,7 @@ class Running(uvicorn.Server):
                 log.exception("what runs could not be handed back; another process takes it over")
         self.config.timeout_graceful_shutdown = max(int(self._deadline - monotonic()), 1)
         await super().shutdown(sockets)
+        _later(_LAST, lambda: end_at_once(0))  # a thread may run a node that nobody waits for any more
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -101,13 +103,17 @@ class Running(uvicorn.Server):
             end_at_once(128 + sig)
         self.should_exit = True
         self._deadline = monotonic() + self._limits.grace
-        overdue = threading.Timer(self._limits.grace + _AFTERWARDS, self._too_late)
-        overdue.daemon = True
-        overdue.start()
+        _later(self._limits.grace + _AFTERWARDS, self._too_late)
 
     def _too_late(self) -> None:
         log.error("ended at once: something did not end within %.0f seconds", self._limits.grace + _AFTERWARDS)
         end_at_once(1)
+
+
+def _later(seconds: float, act: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
 
 
 def end_at_once(status: int) -> None:

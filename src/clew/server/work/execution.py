@@ -56,7 +56,7 @@ class Execution:
         conflict: BaseException | None = None
         for attempt in range(_TRIES):
             try:
-                return await self._run(run, recorder, began, is_repeated=run.attempt > 1 or attempt > 0)
+                return await self._run(run, recorder, began, is_repeated=run.epoch > 1 or attempt > 0)
             except ThreadConflictError as error:
                 # Another claim came first: of a worker that was thought lost, or of somebody who uses the thread
                 # without the service. What is stored decides how to go on, if the run is still this worker's.
@@ -158,7 +158,7 @@ def config_of(run: RunRow) -> Json:
     for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map"):
         if request.get(key):
             configurable[key] = request[key]
-    if request.get("strict_resume") and run.attempt <= 1:
+    if request.get("strict_resume") and run.epoch <= 1:
         configurable["__pregel_strict_resume"] = True
     config: Json = {
         "configurable": configurable,
