@@ -11,12 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
+from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.store.memory import InMemoryStore
 from tests.both import own_saver
 from tests.server.kit import Api, InProcess, Remote, Serve, make_app, owners_only
+from tests.server.live import Asyncio, Blocking, Client, Gate, Live
 
 __all__ = ["own_saver"]
 
@@ -109,3 +113,58 @@ def here() -> Iterator[InProcess]:
         InProcess(make_app(SqliteSaver(":memory:"), InMemoryStore()), runner, "ada") as api,
     ):
         yield api
+
+
+@pytest.fixture(scope="session")
+def live() -> Iterator[Live]:
+    """A service behind a port, in SQLite's memory, on a thread of this process."""
+    with SqliteSaver.from_conn_string(":memory:") as saver, Live(saver, InMemoryStore()) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def live_postgres(server: str) -> Iterator[Live]:
+    """The same on PostgreSQL, with a database of its own: a worker takes all runs of one."""
+    name = f"clew_live_{os.getpid()}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'create database "{name}"')
+    with (
+        PostgresSaver.from_conn_string(make_conninfo(server, dbname=name)) as saver,
+        Live(saver, InMemoryStore()) as service,
+    ):
+        yield service
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'drop database "{name}" with (force)')
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def client(request: pytest.FixtureRequest, live: Live) -> Iterator[Client]:
+    """Each of the field's clients, for an owner whom no other test knows."""
+    made: Client = (Blocking if request.param == "blocking" else Asyncio)(live.url, f"user.{next(_numbers)}")
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def anywhere(request: pytest.FixtureRequest) -> Iterator[Blocking]:
+    """The blocking client of a service on each database."""
+    service: Live = request.getfixturevalue("live" if request.param == "sqlite" else "live_postgres")
+    made = Blocking(service.url, f"user.{next(_numbers)}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def blocking(live: Live) -> Iterator[Blocking]:
+    """The blocking client alone."""
+    made = Blocking(live.url, f"user.{next(_numbers)}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """A gate that is open at the test's end, whatever happens."""
+    made = Gate()
+    yield made
+    made.open()

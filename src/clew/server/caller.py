@@ -95,7 +95,7 @@ class Caller:
     @property
     def states(self) -> States:
         """The states of threads that were granted."""
-        return States(self.registry, self.service.store_of(self.owner), self.owner.user)
+        return States(self.registry, self.service.store_of(self.owner), self.owner.user, self.runs.failure)
 
     def _assistants(self, only: Only | None) -> Assistants:
         return self.service.assistants.of(self.owner.user_id, only=only)

@@ -56,7 +56,7 @@ def nothing(status: int = 204) -> Response:
 
 
 def thread_json(thread: Thread, *, with_ttl: bool = False) -> Json:
-    """A thread; `values`, `interrupts` and `error` are those of a thread that has no state."""
+    """A thread; `values` and `interrupts` are those of one that has no state, and `error` of one that did not fail."""
     said: Json = {
         "thread_id": thread.id,
         "created_at": _time(thread.created_at),
@@ -87,9 +87,8 @@ def with_state(thread: Json, snapshot: StateSnapshot) -> Json:
     """A thread with what its newest checkpoint holds."""
     if checkpoint_json(snapshot.config)["checkpoint_id"] is None:
         return thread
-    failed = next((task.error for task in snapshot.tasks if task.error is not None), None)
     asked = {task.id: list(task.interrupts) for task in snapshot.tasks if task.interrupts}
-    return {**thread, "values": snapshot.values, "interrupts": asked, "error": _other(failed) if failed else None}
+    return {**thread, "values": snapshot.values, "interrupts": asked}
 
 
 def state_json(snapshot: StateSnapshot) -> Json:
@@ -189,7 +188,7 @@ def _task(task: Any) -> Json:
         "id": task.id,
         "name": task.name,
         "path": task.path,
-        "error": None if task.error is None else repr(task.error),
+        "error": task.error if task.error is None or isinstance(task.error, str) else repr(task.error),
         "interrupts": list(task.interrupts),
         "checkpoint": checkpoint_json(cast("Json", state)) if is_config else None,
         "state": None if state is None or is_config else state_json(state),

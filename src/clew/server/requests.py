@@ -121,7 +121,11 @@ def new_run(
     return NewRun(
         run_id=_run_id(),
         assistant_id=assistant.id,
-        request={key: value for key, value in request.items() if value not in (None, {}, False)},
+        request={
+            key: value
+            for key, value in request.items()
+            if value is not None and (key == "input" or value not in ({}, False))
+        },
         metadata=metadata or {},
         user_id=user_id,
         strategy=body.multitask_strategy or "enqueue",

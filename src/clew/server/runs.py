@@ -57,6 +57,12 @@ class Runs:
         """Runs of a thread, newest first; the caller has seen that the thread is the owner's."""
         return await self._worker.queue.list(thread_id, status, limit, offset)
 
+    async def failure(self, thread_id: str) -> Json | None:
+        """What the newest run of a thread failed with, `{"error", "message"}`; None if it did not."""
+        newest = await self._worker.queue.list(thread_id, None, 1, 0)
+        error = newest[0].error if newest else None
+        return None if error is None else _shown(error)
+
     async def active(self, thread_id: str) -> list[RunRow]:
         """Runs of a thread that wait or run, oldest first."""
         return await self._worker.queue.active(thread_id)
@@ -108,4 +114,8 @@ class Runs:
 
 
 def _error(error: Mapping[str, Any]) -> bytes:
-    return encoded({"__error__": {"error": error.get("error"), "message": error.get("message")}})
+    return encoded({"__error__": _shown(error)})
+
+
+def _shown(error: Mapping[str, Any]) -> Json:
+    return {"error": error.get("error"), "message": error.get("message")}

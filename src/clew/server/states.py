@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, cast
 
 from clew.errors import ClewError, StorageError
@@ -20,12 +20,20 @@ _ADDRESS = ("checkpoint_ns", "checkpoint_id", "checkpoint_map")
 
 
 class States:
-    """The states of threads; a thread belongs to the graph that its metadata names, or to the only one there is."""
+    """The states of threads; a thread belongs to the graph that its metadata names, or to the only one there is.
+    `failure` gives what a thread's newest run failed with."""
 
-    def __init__(self, registry: Registry, store: Any, user: User | None = None) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        store: Any,
+        user: User | None,
+        failure: Callable[[str], Awaitable[Json | None]],
+    ) -> None:
         self._registry = registry
         self._store = store
         self._user = user
+        self._failure = failure
 
     def graph_id(self, thread: Thread) -> str | None:
         """The name of a thread's graph; None if it has none here."""
@@ -74,6 +82,8 @@ class States:
         """
         said = thread_json(thread, with_ttl=with_ttl)
         try:
+            if thread.status == "error":
+                said["error"] = await self._failure(thread.id)
             return with_state(said, await self.read(thread, {}))
         except StorageError as error:
             log.warning("the state of thread %r cannot be read: %s", thread.id, error)
@@ -114,7 +124,17 @@ def command_of(given: Mapping[str, Any]) -> Command[Any]:
         raise ApiError(422, f"a command has no {sorted(unknown)[0]!r}")
     goto: Any = given.get("goto") or []
     targets = cast("list[Any]", goto) if isinstance(goto, list) else [goto]
-    return Command(update=given.get("update"), resume=given.get("resume"), goto=[_target(each) for each in targets])
+    update = _pairs(given.get("update"))
+    return Command(update=update, resume=given.get("resume"), goto=[_target(each) for each in targets])
+
+
+def _pairs(update: Any) -> Any:
+    """An update; as a list of `[channel, value]`, which says a channel more than once, it becomes one of tuples."""
+    if not isinstance(update, list):
+        return update
+    each = cast("list[Any]", update)
+    is_pairs = all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in each)  # pyright: ignore[reportUnknownArgumentType]
+    return [tuple(pair) for pair in each] if is_pairs else each
 
 
 def _target(given: Any) -> Any:

@@ -100,5 +100,14 @@ class Recorder:
         if id not in self._messages:
             events.append(("messages/metadata", encoded({id: {"metadata": metadata}})))
         self._messages[id] = self._messages[id] + chunk if is_chunk and id in self._messages else chunk
-        events.append(("messages/partial" if is_chunk else "messages/complete", encoded([self._messages[id]])))
+        events.append(("messages/partial" if is_chunk else "messages/complete", encoded([_whole(self._messages[id])])))
         return events
+
+
+def _whole(message: Any) -> Any:
+    """A message that was put together from chunks, as what it is: one of "ai", say, and not a chunk of one."""
+    if not str(message.type).endswith("Chunk"):
+        return message
+    from langchain_core.messages import message_chunk_to_message  # late: whoever has chunks has it
+
+    return message_chunk_to_message(message)
