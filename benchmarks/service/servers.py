@@ -29,12 +29,14 @@ _PATIENCE = 60  # seconds until a server has answered its first run
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that has answered its first run. `first_answer` is seconds since its process was started."""
+    """A server that has answered its first run. `started` is how many seconds after the start of its process it
+    answered at all, `first_run` how long the first run took."""
 
     port: int
     pid: int
     database_pid: int | None
-    first_answer: float
+    started: float
+    first_run: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,8 @@ class Contestant:
                 start_new_session=True,
             )
             stack.callback(_stop, process)
-            answered = _first_answer(process, port, begun, folder / "log.txt")
-            yield Running(port, process.pid, postgres.server_pid(place) if self.needs_database else None, answered)
+            times = _first_answer(process, port, begun, folder / "log.txt")
+            yield Running(port, process.pid, postgres.server_pid(place) if self.needs_database else None, *times)
 
 
 def _stop(process: subprocess.Popen[Any]) -> None:
@@ -126,8 +128,8 @@ def _stop(process: subprocess.Popen[Any]) -> None:
         process.wait(5)
 
 
-def _first_answer(process: subprocess.Popen[Any], port: int, begun: float, log: Path) -> float:
-    """Wait until a run was answered; seconds since `begun`."""
+def _first_answer(process: subprocess.Popen[Any], port: int, begun: float, log: Path) -> tuple[float, float]:
+    """Wait until a run was answered; seconds from `begun` to the first answer of all, and for the run."""
     body = json.dumps({"assistant_id": "agent", "input": {"text": "hello"}})
     last: object = None
     while time.perf_counter() - begun < _PATIENCE and process.poll() is None:
@@ -135,12 +137,13 @@ def _first_answer(process: subprocess.Popen[Any], port: int, begun: float, log: 
         try:
             connection.request("POST", "/threads", "{}", {"content-type": "application/json"})
             thread = json.loads(connection.getresponse().read())["thread_id"]
+            started = time.perf_counter()
             path = f"/threads/{thread}/runs/wait"
             connection.request("POST", path, body, {"content-type": "application/json"})
             answer = connection.getresponse()
             last = answer.status, answer.read()
             if answer.status == 200:
-                return time.perf_counter() - begun
+                return started - begun, time.perf_counter() - started
             break
         except (OSError, KeyError, ValueError) as error:
             last = error

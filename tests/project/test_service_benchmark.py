@@ -72,7 +72,7 @@ def test_tables_show_every_operation_and_what_failed() -> None:
     one = {"per_second": 1234.5, "p50": 0.5, "p99": 12.25, "first": 0.25, "failed": 0.0, "server_cpu": 2.0}
     one |= {"database_cpu": 0.0, "client_cpu": 0.1}
     rows = {f"{name}, {count}": one for name in OPERATIONS for count in CLIENTS}
-    rows |= {"memory": {"resident_mb": 99.0}, "start": {"first_answer_ms": 321.0, "installed_mb": 45.6}}
+    rows |= {"memory": {"resident_mb": 99.0}, "start": {"started_ms": 321.0, "first_run_ms": 9.0, "installed_mb": 45.6}}
     worse = {**rows, "runs/wait, 1": {**one, "failed": 3.0, "database_cpu": 1.0}}
 
     lines = table({"clew": rows, "peer": worse}).splitlines()

@@ -310,7 +310,7 @@ def _inside(place: _Place, ns: str) -> dict[str, Any]:
 
 
 def _tasks_with_graphs(place: _Place, saved: Saved) -> Iterator[tuple[Any, Any]]:
-    if not any(node.subgraphs for node in place.graph.program.nodes.values()):
+    if not _has_subgraphs(place):
         return
     _, tasks, _ = planned(place.graph.program, saved)
     for task in tasks.values():
@@ -344,9 +344,15 @@ def _nothing(place: _Place) -> StateSnapshot:
     return StateSnapshot({}, (), dict(config), None, None, None, (), ())
 
 
+def _has_subgraphs(place: _Place) -> bool:
+    return any(node.subgraphs for node in place.graph.program.nodes.values())
+
+
 def _past(place: _Place, saved: Saved) -> StateSnapshot:
-    _, tasks, _ = planned(place.graph.program, saved)
-    states = {task.id: _inside(place, task.ns) for task in tasks.values() if task.node.subgraphs}
+    states: dict[str, Any] = {}
+    if _has_subgraphs(place):
+        _, tasks, _ = planned(place.graph.program, saved)
+        states = {task.id: _inside(place, task.ns) for task in tasks.values() if task.node.subgraphs}
     return snapshot(place.graph.program, place.address, saved, states, is_live=False)
 
 

@@ -36,12 +36,12 @@ from clew.threads import Threads
 from clew.version import __version__
 
 EXPOSED = ("content-location", "location", TOTAL, NEXT, IGNORED, REQUEST_ID)
-ROOMS: Mapping[Room, tuple[APIRouter, ...]] = {
-    "meta": (system.meta,),
-    "assistants": (assistants.router,),
-    "threads": (threads.router, states.router),
+ROOMS: Mapping[Room, tuple[APIRouter, ...]] = {  # those that are asked most come first: routes are tried in turn
     "runs": (runs.router,),
+    "threads": (states.router, threads.router),
+    "assistants": (assistants.router,),
     "store": (items.router,),
+    "meta": (system.meta,),
 }
 
 
