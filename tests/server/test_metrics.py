@@ -12,8 +12,13 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 from starlette.responses import StreamingResponse
 
+from clew.checkpoint.postgres import PostgresSaver
+from clew.checkpoint.sqlite import SqliteSaver
+from clew.errors import StorageUnavailableError
+from clew.graph import START, StateGraph
+from clew.server import create_app
 from clew.server.metrics import Metrics
-from tests.server.kit import Api, InProcess
+from tests.server.kit import Api, InProcess, make_app
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "observability.md"
 
@@ -33,6 +38,14 @@ def described(metrics: Metrics) -> list[str]:
             name = f"{family.name}_total" if family.type == "counter" else family.name
             rows.append(f"| `{name}` | {family.type} | {', '.join(metric._labelnames)} | {family.documentation} |")
     return rows
+
+
+def scope_of(method: str, path: str) -> dict[str, Any]:
+    """A request as a server gives it to an application."""
+    asgi = {"version": "3.0", "spec_version": "2.4"}
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
+    return {**scope, "headers": headers, "asgi": asgi}
 
 
 def requests_of(told: dict[str, Any]) -> set[tuple[str, str, str, float]]:
@@ -103,15 +116,7 @@ def test_a_stream_is_not_held_back_and_is_timed_to_its_end(here: InProcess) -> N
         async def receive() -> Any:
             await asyncio.Event().wait()
 
-        scope = {
-            "type": "http",
-            "method": "GET",
-            "path": "/slow",
-            "raw_path": b"/slow",
-            "headers": [],
-            "query_string": b"",
-        }
-        await here.app({**scope, "asgi": {"version": "3.0", "spec_version": "2.4"}}, receive, send)
+        await here.app(scope_of("GET", "/slow"), receive, send)
         return sent
 
     sent = here.runner.run(read())
@@ -188,6 +193,78 @@ def test_runs_are_counted_from_claim_to_end() -> None:
     assert told["clew_leases_lost_total"] == 1
     assert (told["clew_runs_retried_total"], told["clew_runs_dead_total"]) == (2, 1)
     assert told["clew_events_stored_total"] == 7
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+def test_what_runs_come_to_is_counted(request: pytest.FixtureRequest, backend: str) -> None:
+    if backend == "sqlite":
+        saver: Any = SqliteSaver(":memory:")
+    else:
+        saver = PostgresSaver(request.getfixturevalue("database"))
+    with saver, asyncio.Runner() as runner, InProcess(make_app(saver, None), runner, "ada") as api:
+        thread = api.threads.create()["thread_id"]
+        api.runs.wait(thread, "agent", input={"messages": [("human", "hi")]})
+        list(api.runs.stream(thread, "agent", command={"resume": "well"}, stream_mode=["values", "updates"]))
+        api.runs.wait(thread, "agent", input={"messages": [{"role": "nobody"}]}, raise_error=False)
+        api.runs.create(thread, "agent", input={}, after_seconds=3600)
+        told = api.request("GET", "/metrics?format=json").json()
+        text = api.request("GET", "/metrics").text
+
+    assert told["queue"] == {"num_pending": 1, "num_running": 0}
+    assert told["workers"] == {"max": 64, "active": 0, "available": 64}
+    assert (told["clew_database_up"], told["clew_streams_open"]) == (1, 0)
+    ended = {each["labels"]["status"]: each["value"] for each in told["clew_runs_ended_total"]}
+    assert ended == {"success": 2, "error": 1}
+    assert told["clew_runs_started_total"] == told["clew_run_wait_seconds_count"] == 3
+    assert told["clew_events_stored_total"] > 0
+    assert 'clew_queue_runs{status="pending"} 1.0' in text
+    assert thread not in text
+
+
+def test_metrics_are_there_when_the_database_is_not(here: InProcess, caplog: pytest.LogCaptureFixture) -> None:
+    async def is_away() -> dict[str, int]:
+        raise StorageUnavailableError("the database is away")
+
+    here.app.state.clew.worker.queue.counts = is_away
+    with caplog.at_level(logging.WARNING, "clew.server"):
+        told = here.request("GET", "/metrics?format=json").json()
+
+    assert told["clew_database_up"] == 0
+    assert told["queue"] == {"num_pending": None, "num_running": None}
+    assert "runs could not be counted: the database is away" in caplog.text
+
+
+def test_a_stream_counts_while_it_is_read() -> None:
+    gate = asyncio.Event()
+
+    async def wait(state: dict[str, Any]) -> dict[str, Any]:
+        await gate.wait()
+        return {}
+
+    graph = StateGraph(dict)
+    graph.add_node("wait", wait)
+    graph.add_edge(START, "wait")
+    open_streams: list[float] = []
+
+    async def use() -> None:
+        app = create_app({"agent": graph}, SqliteSaver(":memory:"))
+        metrics = app.state.clew.metrics
+        asked = iter([{"type": "http.request", "body": b'{"assistant_id": "agent", "input": {"a": 1}}'}])
+
+        async def receive() -> Any:
+            return next(asked, None) or await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            open_streams.append(metrics.as_json()["clew_streams_open"])
+            gate.set()
+
+        await app(scope_of("POST", "/runs/stream"), receive, send)
+        open_streams.append(metrics.as_json()["clew_streams_open"])
+        await app.state.clew.drain(0)
+
+    asyncio.run(use())
+
+    assert (open_streams[0], open_streams[1], open_streams[-1]) == (1, 1, 0)
 
 
 def test_metrics_of_two_applications_are_apart() -> None:

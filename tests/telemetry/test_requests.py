@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from opentelemetry import trace
 
 from clew import telemetry
 from clew.checkpoint.sqlite import SqliteSaver
+from clew.server.work.worker import WorkSettings
 from clew.store.memory import InMemoryStore
 from tests.server.kit import InProcess, make_app
 from tests.telemetry.kit import Traces
@@ -66,6 +68,30 @@ def test_a_request_that_is_traced_already_is_not_traced_twice(traces: Traces) ->
     assert [span.name for span in traces.spans] == ["their own"]
 
 
+def test_a_run_belongs_to_the_request_that_made_it_on_any_replica(traces: Traces, tmp_path: Path) -> None:
+    path = str(tmp_path / "threads.db")
+    with (
+        asyncio.Runner() as runner,
+        SqliteSaver.from_conn_string(path, synchronous="NORMAL") as one,
+        SqliteSaver.from_conn_string(path, synchronous="NORMAL") as other,
+        InProcess(make_app(one, None, work=WorkSettings(max_runs=0)), runner, "ada") as front,
+        InProcess(make_app(other, None), runner, "ada") as back,
+    ):
+        back.threads.count()  # begins to work
+        thread = front.threads.create()["thread_id"]
+        url = f"/threads/{thread}/runs"
+        made = front.request("POST", url, json={"assistant_id": "made", "input": {}}, headers=HEADERS).json()
+        front.runs.join(thread, made["run_id"])
+
+    request = next(span for span in traces.spans if span.name == "POST /threads/{thread_id}/runs")
+    run = next(span for span in traces.spans if span.name.startswith("invoke_agent"))
+    assert f"{run.context.trace_id:032x}" == TRACE
+    assert (run.parent.span_id, request.parent.span_id) == (request.context.span_id, int(PARENT, 16))
+    told = {name: run.attributes[name] for name in ("gen_ai.conversation.id", "clew.run.id", "clew.graph.id")}
+    assert told == {"gen_ai.conversation.id": thread, "clew.run.id": made["run_id"], "clew.graph.id": "made"}
+    assert run.attributes["gen_ai.agent.id"] == made["assistant_id"]
+
+
 def test_work_that_another_process_does_belongs_to_the_trace(traces: Traces) -> None:
     tracer = traces.tracer_provider.get_tracer("test")
     with tracer.start_as_current_span("request") as request:
@@ -76,6 +102,12 @@ def test_work_that_another_process_does_belongs_to_the_trace(traces: Traces) -> 
     assert set(carried) == {"traceparent"}
     assert (work.context.trace_id, work.parent.span_id) == (request.context.trace_id, request.context.span_id)
     assert not trace.get_current_span().get_span_context().is_valid
+    with (
+        tracer.start_as_current_span("unrelated"),
+        telemetry.joined(None),
+        tracer.start_as_current_span("a cron") as cron,
+    ):
+        assert cron.parent is None, "what nobody asked for is in no trace that happens to be there"
 
 
 def test_without_telemetry_nothing_is_carried() -> None:

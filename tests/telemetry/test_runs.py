@@ -334,7 +334,7 @@ print([name for name in sys.modules if name.startswith("opentelemetry")])
 
 
 def test_without_opentelemetry_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "clew.telemetry._runs")
+    monkeypatch.delitem(sys.modules, "clew.telemetry._runs", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
 
     with pytest.raises(MissingExtraError, match="telemetry needs a package") as raised:

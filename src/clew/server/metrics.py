@@ -7,7 +7,8 @@ of anybody.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, generate_latest
@@ -52,6 +53,14 @@ class Metrics:
             ("status",),
             buckets=_RUN_SECONDS,
             registry=own,
+        )
+        self._queue = Gauge(
+            "clew_queue_runs", "Runs in the database, of all processes: those that wait, and those that run.",
+            ("status",), registry=own,
+        )  # fmt: skip
+        self._database_up = Gauge("clew_database_up", "Whether the database answers: 1 or 0.", registry=own)
+        self._database_seconds = Gauge(
+            "clew_database_duration_seconds", "Time that the database took to count runs.", registry=own
         )
         self._leases_lost = Counter("clew_leases_lost", "Runs that this process lost to another.", registry=own)
         self._runs_retried = Counter(
@@ -124,6 +133,13 @@ class Metrics:
         """Events of runs were committed."""
         self._events.inc(count)
 
+    def queue(self, counts: Mapping[str, int] | None, seconds: float) -> None:
+        """What the database said of runs by status after `seconds`; None: it said nothing."""
+        self._database_up.set(0 if counts is None else 1)
+        self._database_seconds.set(seconds)
+        for status in ("pending", "running"):
+            self._queue.labels(status).set(math.nan if counts is None else counts.get(status, 0))
+
     # -- duties ----------------------------------------------------------------------------------------------------
 
     def webhook(self, outcome: Outcome) -> None:
@@ -152,8 +168,11 @@ class Metrics:
         return generate_latest(self)
 
     def as_json(self) -> dict[str, Any]:
-        """All metrics by name: a number, or a list of `{"labels", "value"}`; those of histograms are sum and count."""
-        found: dict[str, Any] = {}
+        """All metrics by name: a number, or a list of `{"labels", "value"}`; those of histograms are sum and count.
+
+        `queue` and `workers` are the platform's words for some of them.
+        """
+        found: dict[str, Any] = {"queue": self._platform_queue(), "workers": self._platform_workers()}
         for family in self.collect():
             for sample in family.samples:
                 if sample.name.endswith("_bucket"):
@@ -163,3 +182,17 @@ class Metrics:
                 else:
                     found[sample.name] = sample.value
         return found
+
+    def _platform_queue(self) -> dict[str, Any]:
+        counts = {labels["status"]: value for labels, value in _values(self._queue)}
+        return {"num_pending": counts.get("pending"), "num_running": counts.get("running")}
+
+    def _platform_workers(self) -> dict[str, Any]:
+        most, active = (next(value for _, value in _values(gauge)) for gauge in (self._run_slots, self._runs_active))
+        return {"max": most, "active": active, "available": most - active}
+
+
+def _values(gauge: Gauge) -> Iterator[tuple[Mapping[str, str], float]]:
+    for family in gauge.collect():
+        for sample in family.samples:
+            yield sample.labels, sample.value

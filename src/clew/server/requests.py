@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, cast
 from fastapi import Request
 from pydantic import Field, field_validator
 
+from clew import telemetry
 from clew.server.assistants import Assistant
 from clew.server.bodies import Body, Json
 from clew.server.errors import ApiError
@@ -116,6 +117,7 @@ def new_run(
         "durability": body.durability or {True: "async", False: "exit", None: None}[body.checkpoint_during],
         "strict_resume": body.strict_resume,
         "webhook": body.webhook,
+        "trace": telemetry.carried(),
         **at,
     }
     return NewRun(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
+import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from clew.checkpoint._face import CheckpointSaver
+from clew.errors import ClewError
 from clew.server.assistants import Assistants
 from clew.server.auth import Authenticate, Owner
 from clew.server.duties import Duties
+from clew.server.errors import log
 from clew.server.handlers import Handlers
 from clew.server.http import HttpSettings
 from clew.server.metrics import Metrics
@@ -20,6 +24,8 @@ from clew.server.work.worker import Worker
 from clew.store.base import BaseStore
 from clew.threads import Threads
 
+FRESH = 1.0  # seconds for which a count of runs is good enough
+PATIENCE = 2.0  # seconds that a count of runs may take
 GRACE = 5.0  # seconds that runs have to end when a process goes away
 
 
@@ -27,6 +33,7 @@ GRACE = 5.0  # seconds that runs have to end when a process goes away
 class _Life:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     leaving: asyncio.Future[None] | None = None
+    measured_at: float = -math.inf
     is_started: bool = False
     is_drained: bool = False
 
@@ -81,6 +88,20 @@ class Service:
             self.worker.start()
             await self.duties.start()
             life.is_started = True
+
+    async def measured(self) -> Metrics:
+        """The metrics, with what the database says of all runs; it is asked once a second at most."""
+        life, now = self._life, time.monotonic()
+        if now - life.measured_at < FRESH:
+            return self.metrics
+        life.measured_at, counts = now, None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                counts = await self.worker.queue.counts()
+        except (ClewError, TimeoutError) as error:
+            log.warning("runs could not be counted: %s", error or "the database took too long")
+        self.metrics.queue(counts, time.monotonic() - now)
+        return self.metrics
 
     async def drain(self, grace: float = GRACE) -> None:
         """Take no more runs; give those that run `grace` seconds to end, hand the others back, and end all streams."""

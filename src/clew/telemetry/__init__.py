@@ -61,8 +61,8 @@ def carried() -> dict[str, str]:
 
 
 def joined(carried: Mapping[str, str] | None) -> AbstractContextManager[Any]:
-    """What runs inside belongs to the trace of `carried`."""
-    return nullcontext() if _active is None or not carried else _active.joined(carried)
+    """What runs inside belongs to the trace of `carried`, or to none if that is empty."""
+    return nullcontext() if _active is None else _active.joined(carried or {})
 
 
 def request_began(scope: Mapping[str, Any]) -> RequestSpan | None:

@@ -61,7 +61,7 @@ class Telemetry:
 
     @contextmanager
     def _joined(self, carried: Mapping[str, str]) -> Generator[None]:
-        token = contexts.attach(propagate.extract(carried))
+        token = contexts.attach(propagate.extract(carried, Context()))
         try:
             yield
         finally:

@@ -356,22 +356,26 @@ async def _frames(
     """What a run shows, as it is sent. Events have ids where the run can be gone back to."""
     has_ids = bool(run.request.get("is_resumable"))
     names = {mode.removesuffix("-tuple") for mode in modes or ()}
-    if with_metadata:
-        first = {"run_id": run.run_id, "attempt": max(run.attempt, 1)}
-        yield frame("metadata", encoded(first), "0" if has_ids else None)
-    async for part in asks.runs.read(run, after):
-        if isinstance(part, End):
-            if part.error is not None:
-                yield frame("error", encoded(part.error))
-            yield end_frame(run.run_id, part.status)
-            return
-        shown = (
-            frame(name, data, str(seq) if has_ids else None)
-            for seq, name, data in part
-            if name[0] != "." and (not names or name.partition("|")[0].partition("/")[0] in names)
-        )
-        if joined := b"".join(shown):
-            yield joined
+    asks.service.metrics.stream_opened()
+    try:
+        if with_metadata:
+            first = {"run_id": run.run_id, "attempt": max(run.attempt, 1)}
+            yield frame("metadata", encoded(first), "0" if has_ids else None)
+        async for part in asks.runs.read(run, after):
+            if isinstance(part, End):
+                if part.error is not None:
+                    yield frame("error", encoded(part.error))
+                yield end_frame(run.run_id, part.status)
+                return
+            shown = (
+                frame(name, data, str(seq) if has_ids else None)
+                for seq, name, data in part
+                if name[0] != "." and (not names or name.partition("|")[0].partition("/")[0] in names)
+            )
+            if joined := b"".join(shown):
+                yield joined
+    finally:
+        asks.service.metrics.stream_closed()
 
 
 def _canceller(asks: Caller, run: RunRow) -> Callable[[], Awaitable[Any]]:

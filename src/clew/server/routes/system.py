@@ -46,6 +46,7 @@ async def info() -> Response:
 async def metrics(request: Request, format: Literal["prometheus", "json"] = "prometheus") -> Response:
     """What this process counts and times, for Prometheus; tells of no owner, thread or run."""
     service: Service = request.app.state.clew
+    measured = await service.measured()
     if format == "json":
-        return reply(service.metrics.as_json())
-    return Response(service.metrics.as_text(), media_type=CONTENT_TYPE)
+        return reply(measured.as_json())
+    return Response(measured.as_text(), media_type=CONTENT_TYPE)

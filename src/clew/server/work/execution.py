@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from clew import telemetry
 from clew.checkpoint.base import CheckpointTuple
 from clew.constants import NULL_TASK_ID
 from clew.errors import AmbiguousResumeError, ClewError, ThreadConflictError, UnknownInterruptError
@@ -85,7 +86,8 @@ class Execution:
         try:
             async with self._registry.open(request["graph_id"], store, config, purpose) as graph:
                 given = await self._given(graph, run, config, began, is_repeated=is_repeated)
-                served = await self._served(graph, run, given, config, recorder)
+                with telemetry.joined(request.get("trace")):
+                    served = await self._served(graph, run, given, config, recorder)
         except ThreadConflictError:
             raise
         except (UnknownInterruptError, AmbiguousResumeError) as error:  # the thread is as it was
