@@ -107,7 +107,7 @@ class Assistants:
 
     async def get(self, id: str) -> Assistant:
         """An assistant; raises `ApiError` 404."""
-        own = await self._run(lambda: rules.find_assistant(self._root, self._user_id, id))
+        own = await self._run(lambda: rules.find_assistant(self._root, self._user_id, id), "row")
         row = own or self._default(id)
         if row is None or not self._exists(row.said):
             raise not_found("assistant", id)

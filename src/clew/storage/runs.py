@@ -22,7 +22,7 @@ from clew.ids import id_bytes
 from clew.serde.compress import pack, unpack
 from clew.storage import threads, upkeep
 from clew.storage.log import Place, Waiting
-from clew.storage.query import Query, Row, Steps
+from clew.storage.query import Query, Row, Steps, ask
 from clew.storage.threads import Only, ThreadRow
 
 Strategy = Literal["enqueue", "reject", "interrupt", "rollback"]
@@ -113,25 +113,29 @@ def add_run(
     user_id: str | None = None,
     if_missing: ThreadRow | None = None,
     only: Only | None = None,
+    is_last: bool = False,
 ) -> Steps[Made]:
     """Make a run on a thread of `user_id` (None: anyone's), one of `only`; `if_missing` is the row of one to make.
 
     Of runs that are there already "reject" is refused with `ThreadBusyError`, "interrupt" and "rollback" stop the one
     that runs and take those that wait out. The same `idempotency_key` again gives the run that was made with it.
-    Raises `ThreadNotFoundError` where there is no such thread.
+    Raises `ThreadNotFoundError` where there is no such thread. `is_last`: nothing follows in this transaction.
     """
     if new.idempotency_key is not None:
         rows = yield Query("run_keyed", (place.tenant, new.idempotency_key))
         if rows:
             return Made(_read(_of(place, rows[0]), rows[0]), False, (), ())
-    thread = yield from threads.find_thread(place, user_id, only)  # a backend that locks rows locks the thread's here
+    found, running = yield from ask(  # a backend that locks rows locks the thread's here
+        Query("thread_get", (place.tenant, place.thread)), Query("run_active", (place.tenant, place.thread))
+    )
+    thread = threads.seen_thread(place, found, user_id, only)
     if thread is None:
         if if_missing is None:
             raise ThreadNotFoundError(
                 f"there is no thread {place.thread!r}", hint="make it first, or if_not_exists='create'"
             )
         thread = yield from threads.add_thread(place, if_missing, if_exists="do_nothing", only=only)
-    active = [_read(place, row) for row in (yield Query("run_active", (place.tenant, place.thread)))]
+    active = [_read(place, row) for row in running]
     if active and new.strategy == "reject":
         raise ThreadBusyError(
             f"thread {place.thread!r} is already running a task", hint="wait for it, or choose another strategy"
@@ -139,7 +143,8 @@ def add_run(
     cancelled, removed = yield from _make_way(place, new.strategy, active)
     body = place.vault.seal_task(place, _bound(_BODY, new.run_id, 0, pack(json.dumps(new.request).encode())))
     start = None if active or new.after > 0 else new.start
-    rows = yield Query(
+    is_marked = all(thread.metadata.get(key) == value for key, value in (new.marks or {}).items())
+    add = Query(
         "run_add",
         (
             place.tenant,
@@ -158,14 +163,14 @@ def add_run(
             0 if start is None else start.duration,
         ),
     )
+    settle = Query("run_settle", (place.tenant, place.thread, thread.status))
+    rows, _ = yield from ask(add, settle, is_last=is_last and is_marked and new.idempotency_key is None)
     if not rows:
         return Made((yield from get_run(place, new.run_id)), False, cancelled, removed)
-    if any(thread.metadata.get(key) != value for key, value in (new.marks or {}).items()):
-        run = _read(place, rows[0])
+    run = _read(place, rows[0])
+    if not is_marked:
         yield from threads.change_thread(place, None, {"metadata": new.marks, "status": "busy"}, run.created_at)
-    elif thread.status != "busy":
-        yield Query("run_settle", (place.tenant, place.thread, "busy"))
-    return Made(_read(place, rows[0]), True, cancelled, removed)
+    return Made(run, True, cancelled, removed)
 
 
 def _make_way(
@@ -272,18 +277,25 @@ def end_run(
     *,
     leaves: str = "idle",
     batch: tuple[int, Sequence[Event]] | None = None,
+    is_last: bool = False,
 ) -> Steps[str | None]:
     """Say how a run ended, with its last events, and how it leaves its thread, unless other runs wait there.
 
     Gives the thread's status ("" if the thread is gone); None if the worker has lost the run, and nothing was changed.
     """
-    if batch is not None and batch[1] and not (yield from add_events(place, run, owner, *batch)):
+    key = (run.tenant, run.run_id, owner, run.epoch)
+    queries = [Query("run_end", (*key, status, None if error is None else json.dumps(error)))]
+    if batch is not None and batch[1]:
+        queries.insert(0, _adding(place, run, owner, *batch))
+    if not run.is_ephemeral:
+        queries.append(Query("run_settle_ended", (*key, place.thread, status, leaves)))
+    answers = yield from ask(*queries, is_last=is_last and not run.is_ephemeral)
+    ended = answers[0 if batch is None or not batch[1] else 1]
+    if not ended[0][0]:
         return None
-    said = None if error is None else json.dumps(error)
-    done = yield Query("run_end", (run.tenant, run.run_id, owner, run.epoch, status, said))
-    if not done[0][0]:
-        return None
-    return (yield from _settle(place, run, leaves))
+    if run.is_ephemeral:
+        return (yield from _settle(place, run, leaves))
+    return answers[-1][0][0] if answers[-1] else ""
 
 
 def roll_back(place: Place, run: RunRow) -> Steps[str]:
@@ -346,10 +358,14 @@ def _fence(place: Place) -> Steps[None]:
 
 def add_events(place: Place, run: RunRow, owner: str, first: int, events: Sequence[Event]) -> Steps[bool]:
     """Keep events from number `first` on; False if the worker has lost the run: nothing was kept."""
+    done = yield _adding(place, run, owner, first, events)
+    return bool(done[0][0])
+
+
+def _adding(place: Place, run: RunRow, owner: str, first: int, events: Sequence[Event]) -> Query:
     last = first + len(events) - 1
     body = place.vault.seal_task(place, _bound(_EVENTS, run.run_id, last, pack(ormsgpack.packb(list(events)))))
-    done = yield Query("event_add", (run.tenant, run.run_id, owner, run.epoch, place.thread, last, body))
-    return bool(done[0][0])
+    return Query("event_add", (run.tenant, run.run_id, owner, run.epoch, place.thread, last, body))
 
 
 def list_events(place: Place, run_id: str, after: int, limit: int) -> Steps[list[tuple[int, str, bytes]]]:

@@ -6,7 +6,7 @@ Invariant: a thread of another owner does not exist for a caller who names one; 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import ormsgpack
@@ -89,8 +89,12 @@ def add_thread(place: Place, row: ThreadRow, *, if_exists: str, only: Only | Non
 
 
 def find_thread(place: Place, user_id: str | None, only: Only | None = None) -> Steps[ThreadRow | None]:
-    """A thread of `user_id`, or of anyone; None if there is none."""
-    rows = yield Query("thread_get", (place.tenant, place.thread))
+    """A thread of `user_id`, or of anyone, one of `only`; None if there is none."""
+    return seen_thread(place, (yield Query("thread_get", (place.tenant, place.thread))), user_id, only)
+
+
+def seen_thread(place: Place, rows: Sequence[Row], user_id: str | None, only: Only | None = None) -> ThreadRow | None:
+    """The thread that the query "thread_get" has given, for a caller to whom it exists."""
     if not rows:
         return None
     row = read_row(place, rows[0])

@@ -116,27 +116,27 @@ class Feeds:
                         return
                     after = part[-1][0]
                 continue
-            events = feed.after(after)
-            if events is None:
-                events = await self._queue.events(run, after)
-            if events:
-                after = events[-1][0]
-                yield events
-            elif feed.end is not None:
-                yield feed.end
-                return
-            elif not feed.is_lost:
-                await feed.changed()
+            while not feed.is_lost:
+                events = feed.after(after)
+                if events is None:
+                    events = await self._queue.events(run, after)
+                if events:
+                    after = events[-1][0]
+                    yield events
+                elif feed.end is not None:
+                    yield feed.end
+                    return
+                else:
+                    await feed.changed()
 
     async def end(self, run: RunRow) -> End:
         """How a run ends, once it has."""
         while True:
             feed = self._here.get(run.run_id)
-            if feed is not None and not feed.is_lost:
+            while feed is not None and not feed.is_lost:
                 if feed.end is not None:
                     return feed.end
                 await feed.changed()
-                continue
             row = await self._row(run)
             if row is None or row.is_over:
                 return End(None) if row is None else End(row.status, row.error)

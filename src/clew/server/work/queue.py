@@ -51,7 +51,7 @@ class RunQueue:
         """Make a run; see `clew.storage.runs.add_run`."""
         place = self.storage.place(check_thread_id(thread))
         return await self._write(
-            thread, lambda: rules.add_run(place, new, user_id=user_id, if_missing=if_missing, only=only)
+            thread, lambda: rules.add_run(place, new, user_id=user_id, if_missing=if_missing, only=only, is_last=True)
         )
 
     async def get(self, thread: str, run_id: str) -> RunRow:
@@ -67,16 +67,16 @@ class RunQueue:
     async def list(self, thread: str, status: str | None, limit: int, offset: int) -> list[RunRow]:
         """Runs of a thread, newest first."""
         place = self.storage.place(thread)
-        return await self._read(thread, lambda: rules.list_runs(place, status, limit, offset))
+        return await self._read(thread, lambda: rules.list_runs(place, status, limit, offset), "load")
 
     async def active(self, thread: str) -> list[RunRow]:
         """Runs of a thread that wait or run, oldest first."""
         place = self.storage.place(thread)
-        return await self._read(thread, lambda: rules.active_runs(place))
+        return await self._read(thread, lambda: rules.active_runs(place), "load")
 
     async def counts(self) -> dict[str, int]:
         """How many runs wait and run."""
-        return await self._read(_QUEUE, rules.count_runs)
+        return await self._read(_QUEUE, rules.count_runs, "load")
 
     async def cancel(self, thread: str, run_id: str, action: Action, leaves: str = "idle") -> RunRow:
         """Ask for a run's end; gives the run as it is then."""
@@ -91,7 +91,7 @@ class RunQueue:
     async def events(self, run: RunRow, after: int, limit: int = 50) -> list[tuple[int, str, bytes]]:
         """What a run has shown after event number `after`."""
         place = self.place(run)
-        return await self._read(run.thread, lambda: rules.list_events(place, run.run_id, after, limit))
+        return await self._read(run.thread, lambda: rules.list_events(place, run.run_id, after, limit), "load")
 
     async def last_event(self, run: RunRow) -> int:
         """The number of a run's last event."""
@@ -153,8 +153,11 @@ class RunQueue:
         place = self.place(run)
 
         def steps() -> Steps[str | None]:
-            left = yield from rules.end_run(place, run, owner, status, error, leaves=leaves, batch=batch)
-            if left is not None:
+            is_told = bool(run.request.get("webhook"))
+            left = yield from rules.end_run(
+                place, run, owner, status, error, leaves=leaves, batch=batch, is_last=not is_told
+            )
+            if is_told and left is not None:
                 yield from add_delivery(place, run, status, error, values)
             return left
 
@@ -182,8 +185,9 @@ class RunQueue:
         storage = self.storage
         return LogOp(LogSession(storage, thread, storage.codec(frozenset()), storage.tenant), steps, kind=kind)
 
-    async def _read(self, thread: str, steps: Callable[[], Steps[T]]) -> T:
-        return await self.storage.arun(self._op(thread, steps, "read"))
+    async def _read(self, thread: str, steps: Callable[[], Steps[T]], kind: str = "row") -> T:
+        """Ask one thing: it needs no transaction, and travels with others."""
+        return await self.storage.arun(self._op(thread, steps, kind))
 
     async def _write(self, thread: str, steps: Callable[[], Steps[T]]) -> T:
         return await self.storage.arun(self._op(thread, steps, "run"))

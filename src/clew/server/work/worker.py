@@ -284,7 +284,7 @@ class Worker:
         """A place is free, and another run of the thread may wait."""
         if left == "busy":
             self.signals.work()
-        else:
+        elif len(self._jobs) >= self.settings.max_runs:
             self.wake()
 
     # What comes from elsewhere

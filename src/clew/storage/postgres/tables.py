@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import psycopg
 
@@ -27,7 +27,7 @@ from clew.storage.postgres.faults import Fault, fault_of, pause, typed
 from clew.storage.postgres.script import Flush, Pause, Script
 from clew.storage.postgres.texts import Texts, check_schema
 from clew.storage.postgres.wire import Call
-from clew.storage.query import Query, Row, Steps
+from clew.storage.query import Query, Row, Steps, Together
 from clew.storage.session import LogSession
 from clew.storage.writer import Job
 
@@ -385,31 +385,34 @@ class PostgresTables:
     ) -> Script[T]:
         witness: Call | None = None
         lead = [begin, *self._preamble(tenant)]
-        rule = steps()
+        rule, is_committed = steps(), False
         try:
             try:
-                query = next(rule)
+                asked: Query | Together = next(rule)
                 while True:
-                    call = self.texts.call(query.name, query.params, locks=locks)
-                    rows = yield Flush([*lead, call])
+                    queries = asked.queries if isinstance(asked, Together) else (asked,)
+                    calls = [self.texts.call(query.name, query.params, locks=locks) for query in queries]
+                    is_committed = isinstance(asked, Together) and asked.is_last and not _failpoints.armed()
+                    sent = [*lead, *calls, *([_COMMIT] if is_committed else ())]
+                    rows = (yield Flush(sent))[len(lead) : len(lead) + len(calls)]
                     lead = []
-                    if witness is None and query.name in _ADDS and rows[-1][0][0]:
-                        witness = self._witness(query.name, call.params)
-                    query = rule.send(rows[-1])
+                    if witness is None and queries[0].name in _ADDS and rows[0][0][0]:
+                        witness = self._witness(queries[0].name, calls[0].params)
+                    asked = rule.send(cast("Any", rows if isinstance(asked, Together) else rows[0]))
             except StopIteration as stop:
                 result: T = stop.value
             if job is not None:
                 _hit(job, "uncommitted")
             if unit is not None:
                 unit.witness, unit.result = witness, result
-            if not lead:
+            if not lead and not is_committed:
                 yield Flush([_COMMIT])
         except psycopg.Error as error:
             if fault_of(error) is not Fault.RECONNECT:
                 yield Flush([_ROLLBACK])
             raise
         except Exception:
-            if not lead:
+            if not lead and not is_committed:
                 yield Flush([_ROLLBACK])
             raise
         return result

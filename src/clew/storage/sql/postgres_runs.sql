@@ -106,6 +106,15 @@ update clew_thread
  where tenant = $1 and thread = $2
 returning status
 
+-- name: run_settle_ended
+update clew_thread
+   set status = case when exists (select 1 from clew_run where tenant = $1 and thread = $5 and status in ('pending', 'running'))
+                     then 'busy' else $7 end
+ where tenant = $1 and thread = $5
+   and exists (select 1 from clew_run
+                where tenant = $1 and run_id = $2 and owner = $3 and epoch = $4 and status = $6)
+returning status
+
 -- name: event_add
 insert into clew_event (tenant, run_id, thread, seq, body)
 select $1::text, $2::text, $5::text, $6::integer, $7::bytea
