@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.responses import StreamingResponse
 
 from clew.checkpoint.postgres import PostgresSaver
@@ -134,6 +135,21 @@ def test_a_request_keeps_its_id_or_gets_one(here: InProcess) -> None:
     assert len(made[0]) == 32
     assert made[0] != made[1]
     assert [len(id) for id in odd] == [32]
+
+
+def test_a_run_knows_the_id_of_the_request_that_made_it() -> None:
+    def show(state: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+        return {"id": config["configurable"]["langgraph_request_id"]}
+
+    graph = StateGraph(dict)
+    graph.add_node("show", show)
+    graph.add_edge(START, "show")
+    app = create_app({"agent": graph}, SqliteSaver(":memory:"))
+    with asyncio.Runner() as runner, InProcess(app, runner, "ada") as api:
+        body = {"assistant_id": "agent", "input": {}}
+        answer = api.request("POST", "/runs/wait", json=body, headers={"x-request-id": "r-17"})
+
+    assert answer.json() == {"id": "r-17"}
 
 
 def test_each_request_is_a_line_for_who_asks_for_it(here: InProcess, caplog: pytest.LogCaptureFixture) -> None:
@@ -287,5 +303,7 @@ def test_text_has_a_help_for_each_metric_and_nothing_twice() -> None:
     assert 'clew_crons_fired_total{outcome="done"} 1.0' in lines
     assert 'clew_duties_total{duty="retention",outcome="failed"} 1.0' in lines
     assert [line for line in lines if "_created" in line] == []
+    families = {family.name for family in text_string_to_metric_families("\n".join(lines) + "\n")}
+    assert families >= {"clew_webhooks", "clew_duty_duration_seconds", "clew_queue_runs"}
     helps = [line.split()[2] for line in lines if line.startswith("# HELP")]
     assert len(helps) == len(set(helps)) == len([line for line in lines if line.startswith("# TYPE")])
