@@ -14,6 +14,7 @@ from clew.errors import ConfigError, LoadError
 from clew.server import Security, create_app
 from clew.server.configfile import read_config
 from clew.server.deployment import Deployment, from_file, from_targets
+from clew.server.retention import RetentionSettings
 from tests.modules import own_modules
 
 __all__ = ["own_modules"]
@@ -174,6 +175,7 @@ def test_project_with_a_memory_and_an_end_of_it(tmp_path: Path) -> None:
         "webhooks": {"url": {"require_https": True}, "headers": {"authorization": "${{ env.LG_WEBHOOK_KEY }}"}},
         "encryption": None,
     }
+    os.environ["LG_WEBHOOK_KEY"] = "secret"
     embed = "class Note: ...\n\n\ndef embed(texts):\n    return [[1.0, 0.0, 0.0] for _ in texts]\n"
 
     deployment = from_file(project(tmp_path, config, embed=embed))
@@ -187,6 +189,10 @@ def test_project_with_a_memory_and_an_end_of_it(tmp_path: Path) -> None:
         "omit_expired": True,
     }
     assert [each.__name__ for each in deployment.classes] == ["Note"]
+    assert deployment.retention == RetentionSettings(
+        strategy="keep_latest", default_ttl=43200, sweep_interval_minutes=60, sweep_limit=100
+    )
+    assert (deployment.webhooks.require_https, deployment.webhooks.headers) == (True, {"authorization": "secret"})
 
 
 def test_embeddings_of_a_provider_stay_a_name(tmp_path: Path) -> None:
@@ -231,6 +237,9 @@ AGENT = {"agent": "./agent.py:graph"}
         ({"graphs": AGENT, "env": {"PORT": 1}}, "env: the value of 'PORT' is not a text"),
         ({"graphs": AGENT, "http": {"app": "./agent.py:web"}}, "http.app: module './agent.py' has no 'web'"),
         ({"graphs": AGENT, "http": {"mount_prefix": "api"}}, "http.mount_prefix: 'api' does not start with '/'"),
+        ({"graphs": AGENT, "http": {"disable_webhooks": True}}, "http: disable_webhooks cannot be honoured: say in"),
+        ({"graphs": AGENT, "webhooks": {"url": {"disable_loopback": False}}}, "webhooks.url: disable_loopback: false"),
+        ({"graphs": AGENT, "webhooks": {"headers": {"x": "${{ env.HOME }}"}}}, "webhooks.headers: a header"),
         ({"graphs": AGENT, "http": {"disable_runs": 1}}, "http.disable_runs: Input should be a valid boolean"),
         ({"graphs": AGENT, "http": {"app": "agent.py:a", "middleware_order": "auth_first"}}, "http: middleware_order"),
         ({"graphs": AGENT, "http": {"cors": {"allow_origin_regex": "("}}}, "http.cors: '(' is no regular expression"),

@@ -221,7 +221,7 @@ def checked_auth(deployment: Deployment, host: str, wanted: Wanted) -> Any:
 
 
 async def run_until_signalled(wanted: Wanted, deployment: Deployment, auth: Any, host: str, port: int) -> None:
-    from clew.server import create_app  # late: needs the extra
+    from clew.server import DutySettings, create_app  # late: needs the extra
     from clew.server.running import Limits, Running, url_of
     from clew.server.work.worker import WorkSettings
 
@@ -236,6 +236,7 @@ async def run_until_signalled(wanted: Wanted, deployment: Deployment, auth: Any,
                     auth=auth,
                     shared=wanted.shared,
                     http=deployment.http,
+                    duties=DutySettings(webhooks=deployment.webhooks),
                     work=WorkSettings(max_runs=wanted.max_runs),
                     descriptions=deployment.descriptions,
                 )

@@ -6,6 +6,7 @@ Each key is honoured, or refused, or (where it is about building an image) accep
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
@@ -110,6 +111,7 @@ class HttpConfig(Section):
     disable_meta: bool = False
     """No `/info`, `/metrics`, `/docs`, `/openapi.json`; `/ok` looks at nothing."""
     disable_webhooks: bool = False
+    """Not served: `webhooks.url` says where they may go."""
     disable_mcp: bool = False
     """There is none."""
     disable_a2a: bool = False
@@ -124,7 +126,9 @@ class HttpConfig(Section):
     """Whether routes of `app` are for those only who may use the service."""
 
     @model_validator(mode="after")
-    def _order(self) -> HttpConfig:
+    def _can_be(self) -> HttpConfig:
+        if self.disable_webhooks:
+            raise refused("disable_webhooks cannot be honoured: say in webhooks.url where they may go")
         if self.middleware_order == "auth_first" and self.app is not None:
             raise refused('middleware_order "auth_first" cannot be honoured: middleware runs before authentication')
         return self
@@ -225,7 +229,14 @@ class WebhookUrlConfig(Section):
     """Hosts; `*.example.com` is all below it. None: every public one."""
     allowed_ports: list[int] | None = None
     max_url_length: Annotated[int, Field(gt=0)] | None = None
-    disable_loopback: bool = False
+    disable_loopback: bool = True
+    """Webhooks never go to this machine."""
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> WebhookUrlConfig:
+        if not self.disable_loopback:
+            raise refused("disable_loopback: false cannot be honoured: webhooks go to public addresses only")
+        return self
 
 
 class WebhooksConfig(Section):
@@ -239,8 +250,6 @@ class WebhooksConfig(Section):
 
 
 def _compiles(pattern: str) -> None:
-    import re
-
     try:
         re.compile(pattern)
     except re.error as error:

@@ -14,10 +14,23 @@ from typing import Any
 
 from clew._loading import is_builder, is_compiled, load_object, put_on_path, split_target
 from clew.errors import ConfigError, LoadError
-from clew.server.config import AuthConfig, Config, HeadersConfig, HttpConfig, SerdeConfig, StoreConfig, without_effect
+from clew.server.config import (
+    AuthConfig,
+    CheckpointerConfig,
+    Config,
+    HeadersConfig,
+    HttpConfig,
+    SerdeConfig,
+    StoreConfig,
+    WebhooksConfig,
+    WebhookUrlConfig,
+    without_effect,
+)
 from clew.server.configfile import read_config
 from clew.server.http import Cors, HeaderRules, HttpSettings, Room
 from clew.server.openapi import Security
+from clew.server.retention import RetentionSettings
+from clew.server.webhooks import WebhookSettings, with_variables
 from clew.store.base import IndexConfig, TTLConfig
 
 ROOMS: tuple[Room, ...] = ("assistants", "threads", "runs", "store", "meta")
@@ -39,6 +52,8 @@ class Deployment:
     auth: Any = None
     index: IndexConfig | None = None
     item_ttl: TTLConfig | None = None
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
     saver: Any = None
     classes: tuple[type, ...] = ()
     config: Config | None = None
@@ -134,6 +149,8 @@ class _Loader:
             auth=self._object("auth.path", config.auth.path) if config.auth and config.auth.path else None,
             index=self._index(store),
             item_ttl=_item_ttl(store),
+            retention=_retention(checkpointer),
+            webhooks=self._webhooks(config.webhooks or WebhooksConfig()),
             saver=self._object("checkpointer.path", checkpointer.path) if checkpointer and checkpointer.path else None,
             classes=self._classes(checkpointer.serde) if checkpointer and checkpointer.serde else (),
             config=config,
@@ -183,6 +200,20 @@ class _Loader:
         embed = store.index.embed
         named: Any = self._object("store.index.embed", embed) if _is_object(embed) else embed
         return IndexConfig(embed=named, dims=store.index.dims, fields=store.index.fields)
+
+    def _webhooks(self, webhooks: WebhooksConfig) -> WebhookSettings:
+        url, headers = webhooks.url or WebhookUrlConfig(), dict[str, str]()
+        try:
+            headers = with_variables(webhooks.headers or {}, webhooks.env_prefix)
+        except ValueError as error:
+            self._failed("webhooks.headers", error, str(error))
+        return WebhookSettings(
+            allowed_domains=url.allowed_domains or None,
+            allowed_ports=url.allowed_ports,
+            require_https=url.require_https,
+            max_url_length=url.max_url_length or WebhookSettings().max_url_length,
+            headers=headers,
+        )
 
     def _classes(self, serde: SerdeConfig) -> tuple[type, ...]:
         found: list[type] = []
@@ -245,6 +276,13 @@ def _item_ttl(store: StoreConfig) -> TTLConfig | None:
         sweep_interval_minutes=store.ttl.sweep_interval_minutes,
         omit_expired=True,
     )
+
+
+def _retention(checkpointer: CheckpointerConfig | None) -> RetentionSettings:
+    if checkpointer is None or checkpointer.ttl is None:
+        return RetentionSettings()
+    said = checkpointer.ttl.model_dump(exclude_none=True)
+    return RetentionSettings(**said)
 
 
 def _rules(headers: HeadersConfig | None) -> HeaderRules:
