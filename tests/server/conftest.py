@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import subprocess
@@ -17,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.sqlite import SqliteSaver
+from clew.server import create_app
 from clew.store.memory import InMemoryStore
 from tests.both import own_saver
 from tests.server.kit import Api, InProcess, Remote, Serve, make_app, owners_only
@@ -78,17 +80,14 @@ def guarded(request: pytest.FixtureRequest) -> Iterator[Api]:
     """A service whose handlers give each user what they own; as rows of their own, and by the handlers alone."""
     with asyncio.Runner() as runner, SqliteSaver.from_conn_string(":memory:") as saver:
         app = make_app(saver, InMemoryStore(), auth=owners_only(), shared=request.param == "shared")
-        yield InProcess(app, runner, f"user.{next(_numbers)}")
+        with InProcess(app, runner, f"user.{next(_numbers)}") as api:
+            yield api
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     """Gives services with an `Auth`, as ada sees them."""
-    with asyncio.Runner() as runner, SqliteSaver.from_conn_string(":memory:") as saver:
-
-        def make(auth: Any, *, user: str = "ada", **settings: Any) -> InProcess:
-            return InProcess(make_app(saver, InMemoryStore(), auth=auth, **settings), runner, user)
-
+    with SqliteSaver.from_conn_string(":memory:") as saver, _served(saver) as make:
         yield make
 
 
@@ -98,11 +97,21 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Serve]:
     if request.param == "sqlite":
         yield request.getfixturevalue("serve")
         return
-    saver = request.getfixturevalue("postgres_saver").with_tenant(f"auth-{request.node.name}"[:60])
-    with asyncio.Runner() as runner:
-        yield lambda auth, user="ada", **settings: InProcess(
-            make_app(saver, InMemoryStore(), auth=auth, **settings), runner, user
-        )
+    saver = request.getfixturevalue("postgres_saver").with_tenant(f"auth-{next(_numbers)}")
+    with _served(saver) as make:
+        yield make
+
+
+@contextlib.contextmanager
+def _served(saver: Any) -> Iterator[Serve]:
+    with asyncio.Runner() as runner, contextlib.ExitStack() as stack:
+
+        def make(auth: Any, *, user: str = "ada", graphs: Any = None, **settings: Any) -> InProcess:
+            own = {"store": InMemoryStore(), "auth": auth, **settings}
+            app = make_app(saver, **own) if graphs is None else create_app(graphs, saver, **own)
+            return stack.enter_context(InProcess(app, runner, user))
+
+        yield make
 
 
 @pytest.fixture

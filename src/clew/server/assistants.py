@@ -38,13 +38,12 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """An assistant with the version in use; `is_built_in`: its graph has it by itself, and nobody changed it."""
+    """An assistant with the version in use."""
 
     id: str
     created_at: datetime
     updated_at: datetime
     current: Version
-    is_built_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ class Assistants:
         row = own or self._default(id)
         if row is None or not self._exists(row.said):
             raise not_found("assistant", id)
-        return _assistant(row, is_built_in=own is None)
+        return _assistant(row)
 
     async def named(self, name: str) -> Assistant:
         """An assistant by its id or, for the one that each graph has, by the graph's name."""
@@ -198,9 +197,9 @@ class Assistants:
         return await storage.arun(LogOp[T](session, steps, kind=kind))
 
 
-def _assistant(row: AssistantRow, *, is_built_in: bool = False) -> Assistant:
+def _assistant(row: AssistantRow) -> Assistant:
     current = Version(row.assistant, row.version, _time(row.updated_at), row.said)
-    return Assistant(row.assistant, _time(row.created_at), _time(row.updated_at), current, is_built_in)
+    return Assistant(row.assistant, _time(row.created_at), _time(row.updated_at), current)
 
 
 def _now() -> int:

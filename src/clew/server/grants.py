@@ -12,7 +12,6 @@ from typing import Any, Literal, cast
 from uuid import UUID, uuid4
 
 from clew.server.assistants import Assistant, Assistants, Filter, Version
-from clew.server.errors import not_found
 from clew.storage.assistants import Said
 from clew.storage.threads import Only
 from clew.store.base import BaseStore, Item, SearchItem
@@ -95,6 +94,10 @@ class GrantedThreads:
         grant = await self._may("threads", "update", said)
         return await grant.threads.aupdate(thread_id, metadata=grant.metadata or None, **changes)
 
+    async def aown(self, thread_id: str) -> Thread:
+        """A thread of the owner's that something was granted on; asks nobody."""
+        return await self._own.aget(thread_id)
+
     async def aset_status(self, thread_id: str, status: Status) -> Thread:
         """Note what a granted change has made of a thread; asks nobody."""
         return await self._own.aupdate(thread_id, status=status)
@@ -137,17 +140,6 @@ class GrantedAssistants:
     async def named(self, name: str) -> Assistant:
         """As `Assistants.named`: assistants.read."""
         return await self.get(self._own.id_of(name))
-
-    async def to_run(self, name: str) -> Assistant:
-        """The assistant of a run, which is asked for as threads.create_run. One that was made is read for it, too:
-        assistants.read. One that a graph has by itself is nobody's."""
-        assistant = await self._own.named(name)
-        if assistant.is_built_in:
-            return assistant
-        only = (await self._reading(assistant.id)).only
-        if only is not None and not only.fits(assistant.current.said.metadata):
-            raise not_found("assistant", assistant.id)
-        return assistant
 
     async def list(self, wanted: Filter, **page: Any) -> Sequence[Assistant]:
         """As `Assistants.list`: assistants.search."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Mapping
@@ -145,14 +146,15 @@ def new_thread(thread_id: str, user_id: str, metadata: Json | None = None) -> Th
     return ThreadRow(thread_id, user_id, "idle", 0, now, now, now, None, None, None, None, None, metadata or {})
 
 
-def key_of(request: Request, user_id: str) -> str | None:
-    """The key under which a request that is sent again makes no second run: the header `idempotency-key`."""
+def key_of(request: Request, user_id: str, number: int | None = None) -> str | None:
+    """The key under which a request that is sent again makes no second run: the header `idempotency-key`, of a user;
+    `number` is the run's in a batch."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
     if not key or len(key) > KEY_MAX:
         raise ApiError(422, f"an idempotency key is a text of 1 to {KEY_MAX} characters")
-    return f"{user_id}\n{key}"
+    return json.dumps([user_id, key] if number is None else [user_id, key, number])
 
 
 def _checkpoint(body: RunCreate, thread_id: str) -> Json:
@@ -173,7 +175,8 @@ def _config(own: Json, given: Json, user: Mapping[str, Any]) -> Json:
         for key in ("configurable", "metadata")
     }
     id = request_id.get()
-    inner["configurable"].update(user)
+    said = {key: value for key, value in inner["configurable"].items() if not key.startswith("langgraph_auth_")}
+    inner["configurable"] = {**said, **user}
     if id is not None:
         inner["configurable"]["langgraph_request_id"] = id
     tags: list[Any] = [*(own.get("tags") or []), *(given.get("tags") or [])]

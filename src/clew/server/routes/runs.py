@@ -15,6 +15,7 @@ from clew.server.bodies import Body, Json, Limit, Offset
 from clew.server.caller import Asks, Caller, ThreadId
 from clew.server.errors import ApiError
 from clew.server.formats import encoded, nothing, reply, run_json, selected
+from clew.server.grants import named
 from clew.server.http import configurable_of
 from clew.server.requests import RunCreate, StreamMode, key_of, new_run, new_thread
 from clew.server.sse import EventStream, Waiting, end_frame, frame
@@ -107,7 +108,8 @@ async def cancel(
 @router.get("/threads/{thread_id}/runs/{run_id}/join")
 async def join(asks: Asks, thread_id: ThreadId, run_id: uuid.UUID, cancel_on_disconnect: bool = False) -> Response:
     """Wait for what a run gives."""
-    return _waiting(asks, await _of_thread(asks, thread_id, run_id), cancels=cancel_on_disconnect)
+    run = await _of_thread(asks, thread_id, run_id, _joining(cancel_on_disconnect))
+    return _waiting(asks, run, cancels=cancel_on_disconnect)
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/stream")
@@ -120,7 +122,7 @@ async def join_stream(
     last_event_id: LastEventId = None,
 ) -> Response:
     """Read what a run shows: after the header `Last-Event-ID` (`-1`: everything), or from now on."""
-    run = await _of_thread(asks, thread_id, run_id)
+    run = await _of_thread(asks, thread_id, run_id, _joining(cancel_on_disconnect))
     after = await _after(asks, run, last_event_id)
     return _stream(asks, run, after, _modes(stream_mode), cancels=cancel_on_disconnect, is_joined=True)
 
@@ -190,7 +192,8 @@ async def get_stateless(asks: Asks, run_id: uuid.UUID) -> Response:
 @router.get("/runs/{run_id}/join")
 async def join_stateless(asks: Asks, run_id: uuid.UUID, cancel_on_disconnect: bool = False) -> Response:
     """Wait for what it gives."""
-    return _waiting(asks, await _by_id(asks, run_id), cancels=cancel_on_disconnect, is_stateless=True)
+    run = await _by_id(asks, run_id, _joining(cancel_on_disconnect))
+    return _waiting(asks, run, cancels=cancel_on_disconnect, is_stateless=True)
 
 
 @router.get("/runs/{run_id}/stream")
@@ -202,7 +205,7 @@ async def join_stream_stateless(
     last_event_id: LastEventId = None,
 ) -> Response:
     """Read what it shows."""
-    run = await _by_id(asks, run_id)
+    run = await _by_id(asks, run_id, _joining(cancel_on_disconnect))
     modes, after = _modes(stream_mode), await _after(asks, run, last_event_id)
     return _stream(asks, run, after, modes, cancels=cancel_on_disconnect, is_joined=True, is_stateless=True)
 
@@ -223,15 +226,13 @@ async def _make(
     user_id, is_stateless = asks.owner.user_id or "", thread_id is None
     granted = await asks.may("threads", "create_run", _asked(body, assistant.id, thread_id))
     metadata = granted.metadata
+    if granted.only is not None and (is_stateless or body.if_not_exists == "create"):
+        metadata = {**granted.only.made(metadata)}
     thread_id = str(uuid.uuid4()) if thread_id is None else thread_id
     if_missing = None
     if is_stateless or body.if_not_exists == "create":
-        if_missing = new_thread(
-            thread_id, user_id, metadata if granted.only is None else {**granted.only.made(metadata)}
-        )
-    key = key_of(request, user_id)
-    if key is not None and number is not None:
-        key = f"{key}\n{number}"
+        if_missing = new_thread(thread_id, user_id, metadata)
+    key = key_of(request, user_id if asks.owner.user is None else asks.owner.user.identity, number)
     new = new_run(
         body, assistant, thread_id, {**asks.configurable(), **configurable_of(request)},
         user_id=user_id, metadata=metadata, is_shown=is_shown, is_stateless=is_stateless, idempotency_key=key,
@@ -242,8 +243,8 @@ async def _make(
 def _asked(body: RunCreate, assistant_id: str, thread_id: str | None) -> Json:
     """What an authorization handler is shown of a request."""
     return {
-        "thread_id": thread_id,
-        "assistant_id": assistant_id,
+        "thread_id": None if thread_id is None else named(thread_id),
+        "assistant_id": named(assistant_id),
         "run_id": None,
         "status": "pending",
         "metadata": dict(body.metadata or {}),
@@ -265,7 +266,7 @@ async def _of_thread(asks: Caller, thread_id: str, run_id: uuid.UUID, action: An
     if not run.is_ephemeral:
         await asks.threads.aget(thread_id, action)
         return run
-    granted = await asks.may("threads", action, {"thread_id": thread_id})
+    granted = await asks.may("threads", action, {"thread_id": named(thread_id)})
     if granted.only is not None and not granted.only.fits(run.metadata):
         raise RunNotFoundError(f"there is no run {run.run_id!r}")
     return run
@@ -280,18 +281,29 @@ async def _by_id(asks: Caller, run_id: uuid.UUID, action: Any = "read") -> RunRo
         raise RunNotFoundError(f"there is no run {run.run_id!r}") from None
 
 
+def _joining(cancels: bool) -> Literal["read", "update"]:
+    """What a reader does to a thread whose run may be stopped by the reader's going away."""
+    return "update" if cancels else "read"
+
+
 async def _stop(asks: Caller, run: RunRow, action: Action) -> None:
     leaves = "idle"
     if run.status == "pending" and not run.is_ephemeral:
-        thread = await asks.threads.aget(run.thread)
+        thread = await asks.threads.aown(run.thread)
         leaves = "interrupted" if (await asks.states.read(thread, {})).next else "idle"
     await asks.runs.stop(run, action, leaves)
 
 
 async def _everywhere(asks: Caller, status: str) -> list[RunRow]:
-    threads = await asks.threads.asearch(status="busy", archived=None, limit=1000)
-    active = [run for thread in threads for run in await asks.runs.active(thread.id)]
-    return [run for run in active if status in ("all", run.status)]
+    """The active runs that the caller may stop, on all threads."""
+    found: list[RunRow] = []
+    for thread in await asks.threads.asearch(status="busy", archived=None, limit=1000):
+        try:
+            await asks.threads.aget(thread.id, "update", metadata={})
+        except ThreadNotFoundError:  # may be seen, and not touched
+            continue
+        found += [run for run in await asks.runs.active(thread.id) if status in ("all", run.status)]
+    return found
 
 
 async def _after(asks: Caller, run: RunRow, last_event_id: str | None) -> int:
