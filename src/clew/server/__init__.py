@@ -14,6 +14,7 @@ try:
     from clew.server.http import Cors, HeaderRules, HttpSettings, configurable_of
     from clew.server.openapi import Security
     from clew.server.webhooks import WebhookSettings
+    from clew.server.work.worker import WorkSettings
 except ModuleNotFoundError as error:
     if error.name not in ("fastapi", "starlette", "pydantic", "pydantic_core", "prometheus_client", "cronsim"):
         raise
@@ -28,6 +29,7 @@ __all__ = (
     "Owner",
     "Security",
     "WebhookSettings",
+    "WorkSettings",
     "configurable_of",
     "create_app",
 )
