@@ -307,13 +307,13 @@ async def _everywhere(asks: Caller, status: str) -> list[RunRow]:
 
 
 async def _after(asks: Caller, run: RunRow, last_event_id: str | None) -> int:
-    """The number of the event after which a reader goes on."""
+    """The number of the event after which a reader goes on; -1: from the beginning, what is said first has number 0."""
     if last_event_id is None:
         return await asks.runs.last(run)
     text = last_event_id.strip()
-    if text in ("-1", "-", "0", ""):
-        return 0
-    if not text.isdecimal() or len(text) > 9:
+    if text in ("-1", "-", ""):
+        return -1
+    if not (text.isascii() and text.isdecimal()) or len(text) > 9:
         raise ApiError(422, f"last-event-id {last_event_id!r} is not the id of an event, nor -1")
     return int(text)
 
@@ -358,7 +358,7 @@ def _stream(
 ) -> Response:
     path = _path(run, is_stateless=is_stateless)
     headers = {"content-location": path, "location": f"{path}/stream"}
-    parts = _frames(asks, run, after, modes, with_metadata=not is_joined or after == 0)
+    parts = _frames(asks, run, max(after, 0), modes, with_metadata=not is_joined or after < 0)
     return EventStream(parts, asks.service.leaving, headers, _canceller(asks, run) if cancels else None)
 
 
