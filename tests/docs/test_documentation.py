@@ -1,7 +1,8 @@
 """The documentation is true: its programs run and print what it says they print, its links lead somewhere.
 
 In each page the `python` blocks run in order, as one program, in an empty folder. A `text` block right after one holds
-what it prints, where "..." stands for anything. A program whose first line is `# name.py` is also written to that file.
+what it prints, where "..." stands for anything. A program whose first line is `# name.py` is also written to that file,
+and a `json` block after "this `name.json`:".
 In a `console` block, lines that start with `$ clew` are run by the command line, and what follows is their output.
 A page that reads `DATABASE_URL` from its environment gets an empty PostgreSQL database there.
 """
@@ -122,6 +123,8 @@ def run_page(page: Path) -> None:
                 module.__dict__.update(namespace)
                 printed = captured_program(block.text, module.__dict__, page)
                 namespace = module.__dict__
+            case "json" if named := re.search(r"this `(\w+\.json)`:\s*$", block.follows):
+                Path(named[1]).write_text(block.text, encoding="utf-8")
             case "text" if not block.follows.strip():
                 compare(block.text, printed, page)
             case "console":
