@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -86,6 +86,16 @@ class Runs:
                 return await self._worker.feeds.end(run)
         except TimeoutError:
             raise ApiError(503, f"run {run.run_id!r} has not ended yet; it will") from None
+
+    async def leave(self, thread_id: str, status: str) -> None:
+        """Note what has become of a thread, unless it has runs: then it is busy."""
+        await self._worker.queue.settle(thread_id, status)
+
+    def gone(self, runs: Sequence[RunRow]) -> None:
+        """The thread of these runs was deleted: those that run have nothing to go on with."""
+        for run in runs:
+            if run.status == "running":
+                self._worker.signals.cancel(run.run_id, "rollback")
 
     async def remove(self, run: RunRow) -> None:
         """Delete a run that has ended; raises `ApiError` 409 for one that has not."""

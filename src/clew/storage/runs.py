@@ -339,13 +339,18 @@ def sweep_runs(root: Place, max_attempts: int, limit: int) -> Steps[Swept]:
     return swept
 
 
+def settle_thread(tenant: str, thread: str, status: str) -> Steps[str]:
+    """Set a thread's status, unless it has runs: then it is busy. Gives the status; "" if there is no such thread."""
+    rows = yield Query("run_settle", (tenant, thread, status))
+    return rows[0][0] if rows else ""
+
+
 def _settle(place: Place, run: RunRow, leaves: str) -> Steps[str]:
     if run.is_ephemeral:
         yield from upkeep.delete_log(place.tenant, place.thread)
         yield Query("thread_remove", (place.tenant, place.thread))
         return ""
-    rows = yield Query("run_settle", (place.tenant, place.thread, leaves))
-    return rows[0][0] if rows else ""
+    return (yield from settle_thread(place.tenant, place.thread, leaves))
 
 
 def _fence(place: Place) -> Steps[None]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from clew.errors import ThreadBusyError
 from clew.server.bodies import Body, Json, Limit
 from clew.server.caller import Asks, Caller, Text, ThreadId
 from clew.server.formats import reply, selected, state_json
@@ -77,11 +78,13 @@ async def post_at(asks: Asks, thread_id: ThreadId, body: StateAt) -> Response:
 async def write(asks: Asks, thread_id: ThreadId, body: StateWrite) -> Response:
     """Write to the state; at a past checkpoint, that begins a fork."""
     thread = await asks.threads.aget(thread_id, "update", metadata={})
+    if thread.status == "busy":
+        raise ThreadBusyError(f"thread {thread_id!r} is busy with a run", hint="wait for it, or cancel it")
     at = {} if body.checkpoint is None else body.checkpoint.model_dump()
     if body.checkpoint_id is not None:
         at["checkpoint_id"] = body.checkpoint_id
     checkpoint, status = await asks.states.update(thread, at, [[StateUpdate(cast("Any", body.values), body.as_node)]])
-    await asks.threads.aset_status(thread_id, status)
+    await asks.runs.leave(thread_id, status)
     return reply({"checkpoint": checkpoint, "configurable": checkpoint, "checkpoint_id": checkpoint["checkpoint_id"]})
 
 

@@ -30,7 +30,13 @@ async def ok(request: Request, check_db: bool = False) -> Response:
 @meta.get("/info")
 async def info() -> Response:
     """What the service can do; user interfaces ask first."""
-    flags = {"assistants": True, "crons": False, "langsmith": False, "langsmith_tracing_replicas": False}
+    flags = {
+        "assistants": True,
+        "crons": True,
+        "strict_resume": True,
+        "langsmith": False,
+        "langsmith_tracing_replicas": False,
+    }
     return reply(
         {
             "version": SURFACE,

@@ -198,8 +198,10 @@ async def patch(
 
 @router.delete("/threads/{thread_id}", status_code=204)
 async def delete(asks: Asks, thread_id: ThreadId) -> Response:
-    """Delete a thread and everything that was stored on it."""
+    """Delete a thread and everything that was stored on it; its runs stop."""
+    active = await asks.runs.active(thread_id)
     await asks.threads.adelete(thread_id)
+    asks.runs.gone(active)
     return nothing()
 
 

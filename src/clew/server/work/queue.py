@@ -78,6 +78,11 @@ class RunQueue:
         """How many runs wait and run."""
         return await self._read(_QUEUE, rules.count_runs, "load")
 
+    async def settle(self, thread: str, status: str) -> None:
+        """Set a thread's status, unless it has runs that wait or run."""
+        tenant = self.storage.tenant
+        await self._write(thread, lambda: rules.settle_thread(tenant, thread, status))
+
     async def cancel(self, thread: str, run_id: str, action: Action, leaves: str = "idle") -> RunRow:
         """Ask for a run's end; gives the run as it is then."""
         place = self.storage.place(thread)
