@@ -341,3 +341,12 @@ def test_without_opentelemetry_it_is_said_what_to_install(monkeypatch: pytest.Mo
         instrument()
 
     assert raised.value.hint == "install it with: pip install 'clew[otel]'"
+
+
+def test_an_update_of_a_thread_is_no_run(drive: Drive, traces: Traces) -> None:
+    graph = graph_of(drive, note, saver=InMemorySaver())
+
+    drive.update_state(graph, on(), {"notes": ["a note"]}, as_node="note")
+
+    assert drive.get_state(graph, on()).values == {"notes": ["a note"]}
+    assert traces.spans == []

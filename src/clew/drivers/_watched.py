@@ -1,25 +1,21 @@
-"""What looks on between an engine and its driver: failpoints around effects (`effect.commit.before`,
-`effect.commit.after` and so on, for every kind of effect), and telemetry.
+"""Failpoints around effects: `effect.commit.before`, `effect.commit.after` and so on, for every kind of effect.
 
-Invariant: a process that has neither pays one check of each per run, and nothing per effect.
+Invariant: a process without failpoints pays one check per run, and nothing per effect.
 """
 
 from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from clew import _failpoints, _observing
-from clew._scope import RunScope
+from clew import _failpoints
 from clew.engine.superstep import Steps
 
 T = TypeVar("T")
 
 
-def watched(engine: Steps[T], scope: RunScope) -> Steps[T]:
-    """The engine itself, or, where somebody looks on, one that does the same."""
-    if _failpoints.armed():
-        engine = _passing(engine)
-    return engine if _observing.follow is None else _observing.follow(engine, scope)
+def watched(engine: Steps[T]) -> Steps[T]:
+    """The engine itself, or, where failpoints are set, one that passes them before and after each effect."""
+    return _passing(engine) if _failpoints.armed() else engine
 
 
 def _passing(engine: Steps[T]) -> Steps[T]:

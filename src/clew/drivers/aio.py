@@ -81,7 +81,7 @@ class AsyncDriver:
 
     async def drive(self, engine: Steps[Outcome]) -> AsyncGenerator[Any, None]:
         """Run the engine to its end, yielding what is to be seen, and last of all the `Outcome`."""
-        self.engine = engine = watched(engine, self.scope)
+        self.engine = engine = watched(engine)
         has_ended = False
         output = self.output
         reply: Any = None
@@ -122,7 +122,7 @@ class AsyncDriver:
 
     async def finish(self, engine: Steps[Outcome]) -> Outcome:
         """Run the engine to its end with nobody watching."""
-        self.engine = engine = watched(engine, self.scope)
+        self.engine = engine = watched(engine)
         has_ended = False
         reply: Any = None
         error: BaseException | None = None

@@ -87,7 +87,7 @@ class SyncDriver:
 
     def drive(self, engine: Steps[Outcome]) -> Generator[Any, None, Outcome]:
         """Run the engine to its end, yielding what is to be seen; the outcome is the generator's return value."""
-        self.engine = engine = watched(engine, self.scope)
+        self.engine = engine = watched(engine)
         has_ended = False
         output = self.output
         reply: Any = None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from clew._observing import watched
 from clew.constants import INTERRUPT
 from clew.engine.run import Outcome, run
 from clew.engine.state import read
@@ -60,7 +61,7 @@ async def run_served(
     trace: Any = None
     try:
         trace = await graph._astart_trace(prepared)
-        outcome = await driver.finish(run(graph.program, prepared.request))
+        outcome = await driver.finish(watched(run(graph.program, prepared.request), scope))
     except BaseException as error:
         if trace is not None:
             await trace.afail(error)

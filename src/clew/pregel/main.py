@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from clew import _langchain
+from clew._observing import watched
 from clew._policies import CachePolicy, RetryPolicy
 from clew.constants import INTERRUPT, TASKS
 from clew.drivers.sync import SyncDriver
@@ -369,7 +370,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
             driver.show = show_function(prepared, driver.output.append)
         self._connect(prepared, driver, None)
         trace = self._start_trace(prepared)
-        steps = driver.drive(run(self.program, prepared.request))
+        steps = driver.drive(watched(run(self.program, prepared.request), prepared.scope))
         try:
             while True:
                 next(steps)
@@ -389,7 +390,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
         self._connect(prepared, driver, None)
         trace = await self._astart_trace(prepared)
         try:
-            outcome = await driver.finish(run(self.program, prepared.request))
+            outcome = await driver.finish(watched(run(self.program, prepared.request), prepared.scope))
         except BaseException as error:
             if trace is not None:
                 await trace.afail(error)
@@ -408,7 +409,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
         trace: Any = None
         try:
             trace = self._start_trace(prepared)
-            outcome = yield from driver.drive(run(self.program, prepared.request))
+            outcome = yield from driver.drive(watched(run(self.program, prepared.request), prepared.scope))
         except BaseException as error:
             if trace is not None:
                 trace.fail(error)
@@ -431,7 +432,7 @@ class Pregel(ThreadMethods, _langchain.RunnableFace):
         chunks = None
         try:
             trace = await self._astart_trace(prepared)
-            chunks = driver.drive(run(self.program, prepared.request))
+            chunks = driver.drive(watched(run(self.program, prepared.request), prepared.scope))
             async for chunk in chunks:
                 if type(chunk) is Outcome:
                     outcome = chunk
