@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -87,5 +88,27 @@ def test_a_run_that_waits_keeps_its_thread_busy_until_it_is_taken_out() -> None:
             assert (await client.get(path)).json()["status"] == "idle"
             written = await client.post(f"{path}/state", json={"values": {"x": 9}, "as_node": "wait"})
             assert written.status_code == 200
+
+    asyncio.run(work())
+
+
+def test_a_run_whose_events_have_gone_gives_what_its_thread_holds() -> None:
+    async def work() -> None:
+        gate, connection = Gate(), sqlite3.connect(":memory:", check_same_thread=False)
+        gate.open.set()
+        app = create_app({"gate": gate.graph}, SqliteSaver(connection))
+        transport = httpx.ASGITransport(app)
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://clew") as client,
+            app.router.lifespan_context(app),
+        ):
+            thread = (await client.post("/threads", json={})).json()["thread_id"]
+            path = f"/threads/{thread}/runs"
+            body = {"assistant_id": "gate", "input": {"x": 1}}
+            assert (await client.post(f"{path}/wait", json=body)).json() == {"x": 2}
+            (run,) = (await client.get(path)).json()
+            connection.execute("delete from clew_event")
+            connection.commit()
+            assert (await client.get(f"{path}/{run['run_id']}/join")).json() == {"x": 2}
 
     asyncio.run(work())

@@ -112,9 +112,11 @@ class Runs:
         here = self._worker.feeds.last(run.run_id)
         return await self._worker.queue.last_event(run) if here is None else here
 
-    async def output(self, run: RunRow) -> bytes:
-        """What a run gives, once it has ended, as JSON: its output, or its error."""
-        end, found = End(None), b"null"
+    async def output(self, run: RunRow) -> bytes | None:
+        """What a run gives, once it has ended, as JSON: its output, or its error; None where that is not kept any
+        more."""
+        end: End = End(None)
+        found: bytes | None = None
         async for part in self.read(run, 0):
             if isinstance(part, End):
                 end = part

@@ -343,7 +343,19 @@ def _path(run: RunRow, *, is_stateless: bool) -> str:
 def _waiting(asks: Caller, run: RunRow, *, cancels: bool = False, is_stateless: bool = False) -> Response:
     path = _path(run, is_stateless=is_stateless)
     headers = {"content-location": path, "location": f"{path}/join"}
-    return Waiting(asks.runs.output(run), asks.service.leaving, headers, _canceller(asks, run) if cancels else None)
+    return Waiting(_output(asks, run), asks.service.leaving, headers, _canceller(asks, run) if cancels else None)
+
+
+async def _output(asks: Caller, run: RunRow) -> bytes:
+    """What a run gives; of one whose events have gone, what its thread holds."""
+    found = await asks.runs.output(run)
+    if found is None and not run.is_ephemeral:
+        try:
+            thread = await asks.threads.aget(run.thread)
+            found = encoded((await asks.states.read(thread, {})).values)
+        except ThreadNotFoundError:
+            pass
+    return b"null" if found is None else found
 
 
 def _stream(
