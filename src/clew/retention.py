@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from clew.errors import InvalidQueryError
 
@@ -17,6 +18,7 @@ __all__ = (
     "RetentionReport",
     "SkippedThread",
     "ThreadRetention",
+    "ThreadTtl",
     "ThreadUsage",
 )
 
@@ -76,6 +78,33 @@ class Retention:
                 "a retention policy says what goes: keep_last, older_than, delete_threads_older_than,"
                 " delete_archived_older_than, delete_if"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadTtl:
+    """How long threads live after they were last used, and what becomes of them then.
+
+    `default` is for those that do not say it themselves (`ttl_minutes`, `ttl_strategy`), in whole minutes; None: those
+    live for ever. `strategy` "delete" deletes them, "keep_latest" leaves their newest checkpoints. `sweep_limit` is how
+    many are dealt with at a time. Raises ValueError if the fields make no sense.
+    """
+
+    default: timedelta | None = None
+    strategy: Literal["delete", "keep_latest"] = "delete"
+    sweep_limit: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.default is not None and self.default < timedelta(minutes=1):
+            raise ValueError(f"default is {self.default}, and the shortest time to live is a minute")
+        if self.strategy not in ("delete", "keep_latest"):
+            raise ValueError(f"strategy is {self.strategy!r}, not 'delete' or 'keep_latest'")
+        if self.sweep_limit < 1:
+            raise ValueError(f"sweep_limit is {self.sweep_limit}; a sweep deals with at least 1 thread")
+
+    @property
+    def minutes(self) -> int | None:
+        """The default in minutes."""
+        return None if self.default is None else self.default // timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)

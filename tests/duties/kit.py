@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, TypedDict
 
+from clew.graph import START, StateGraph
+from clew.server.assistants import Assistants
+from clew.server.duties import Duties, DutySettings
+from clew.server.registry import Registry, default_id
 from clew.storage import runs
 from clew.storage.log import Place
 from clew.storage.operation import LogOp
@@ -15,6 +20,20 @@ from clew.threads import Threads
 
 SECOND = 1_000_000  # microseconds
 MINUTE = 60 * SECOND
+AGENT = default_id("agent")
+
+
+class Said(TypedDict, total=False):
+    said: str
+
+
+def duties_of(saver: Any, **settings: Any) -> Duties:
+    """The duties of a replica that serves a graph called "agent"."""
+    graph = StateGraph(Said)
+    graph.add_node("reply", lambda state: {"said": "yes"})
+    graph.add_edge(START, "reply")
+    assistants = Assistants(saver, Registry({"agent": graph}, saver), datetime.now(UTC))
+    return Duties(saver, assistants, DutySettings(**settings))
 
 
 class Office:

@@ -9,12 +9,12 @@ from typing import Any
 
 from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.sqlite import SqliteSaver
-from clew.server.duties import Duties, DutySettings
+from tests.duties.kit import duties_of
 
 
 async def work(saver: Any) -> None:
     """Do duties until killed."""
-    duties = Duties(saver, DutySettings(lease=0.5))
+    duties = duties_of(saver, lease=0.5)
     await duties.start()
     print("at work", flush=True)
     await asyncio.Event().wait()

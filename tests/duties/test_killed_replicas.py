@@ -16,12 +16,11 @@ import pytest
 
 from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.sqlite import SqliteSaver
-from clew.server.duties import Duties
 from clew.server.duties.turns import Desk
 from clew.storage import crons, runs
 from clew.storage.crons import CronRow
 from clew.storage.query import Query, Steps
-from tests.duties.kit import MINUTE, Office
+from tests.duties.kit import AGENT, MINUTE, Office, duties_of
 
 ROOT = Path(__file__).parents[2]
 LONG = pytest.mark.long
@@ -48,7 +47,7 @@ def replica(database: str, failpoints: str = "") -> Iterator[subprocess.Popen[st
 
 async def taken_over(office: Office) -> None:
     """Do the duties here until no cron is due."""
-    duties = Duties(office.saver)
+    duties = duties_of(office.saver)
     await duties.start()
     try:
         async with asyncio.timeout(30):
@@ -60,7 +59,7 @@ async def taken_over(office: Office) -> None:
 
 def overdue(office: Office) -> int:
     """A cron that is due every hour, and was the last time a while ago; gives that time."""
-    row = CronRow("c", "", "t", "agent", "0 * * * *", None, None, 1, 0, 0, None, None, None, {}, {}, {})
+    row = CronRow("c", "", "t", AGENT, "0 * * * *", None, None, 1, 0, 0, None, None, None, {}, {}, {})
     at = 1_000_000 * 3600
 
     def steps() -> Steps[None]:

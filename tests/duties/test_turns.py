@@ -150,6 +150,29 @@ def test_a_duty_that_fails_is_logged_and_tried_again(tmp_path: Path, caplog: pyt
     assert str(record.exc_info[1]) == "no luck"
 
 
+def test_the_end_is_heard_in_the_moment_of_a_wake_up(tmp_path: Path) -> None:
+    class Idle(Chore):
+        async def due(self) -> float | None:
+            self.begun.set()
+            return None
+
+    async def story(office: Office) -> None:
+        idle = Idle()
+        idle.patience = 60.0
+        turns = Turns(Desk(office.saver), idle, "replica", 30)
+        task = asyncio.create_task(turns.keep())
+        await idle.begun.wait()
+        await asyncio.sleep(0)  # it waits now
+
+        turns.wake()
+        task.cancel()
+        await asyncio.wait([task], timeout=10)
+        assert task.cancelled()
+
+    with SqliteSaver(tmp_path / "d.db", synchronous="NORMAL") as saver:
+        asyncio.run(story(Office(saver)))
+
+
 def test_a_duty_with_a_pause_rests_on_every_replica(office: Office) -> None:
     async def story() -> None:
         chore = Chore(pause=60.0)

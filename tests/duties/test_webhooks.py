@@ -22,13 +22,12 @@ from typing import Any
 import pytest
 
 from clew.checkpoint.sqlite import SqliteSaver
-from clew.server.duties import Duties, DutySettings
 from clew.server.duties.turns import Desk
 from clew.server.duties.webhooks import Deliver, pause_after
 from clew.server.metrics import Metrics
 from clew.server.webhooks import WebhookSettings
 from clew.storage.deliveries import DeliveryRow, add_delivery, find_delivery
-from tests.duties.kit import Office
+from tests.duties.kit import Office, duties_of
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
 LOCAL = WebhookSettings(secret=SECRET, allow=["127.0.0.0/8"], first_pause=timedelta(0), timeout=timedelta(seconds=5))
@@ -297,7 +296,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 def test_two_replicas_tell_each_end_once(office: Office) -> None:
     async def story() -> None:
-        replicas = [Duties(office.saver, DutySettings(webhooks=LOCAL)) for _ in range(2)]
+        replicas = [duties_of(office.saver, webhooks=LOCAL) for _ in range(2)]
         for each in replicas:
             await each.start()
         for each in replicas:

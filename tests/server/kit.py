@@ -129,6 +129,7 @@ class InProcess:
         self.assistants = _Room(client.assistants, runner.run)
         self.store = _Room(client.store, runner.run)
         self.runs = _Room(client.runs, runner.run)
+        self.crons = _Room(client.crons, runner.run)
 
     def __enter__(self) -> InProcess:
         return self
@@ -154,7 +155,7 @@ class Remote:
         self._http = httpx.Client(base_url=url, headers={"x-api-key": user})
         client = SyncLangGraphClient(self._http)
         self.threads, self.assistants, self.store = client.threads, client.assistants, client.store
-        self.runs = client.runs
+        self.runs, self.crons = client.runs, client.crons
 
     def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         return self._http.request(method, path, **kwargs)

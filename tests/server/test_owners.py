@@ -15,7 +15,7 @@ LISTS = {  # name nothing of anyone's: what they give is looked at below
     "POST /assistants", "POST /assistants/search", "POST /assistants/count", "POST /threads", "POST /threads/search",
     "POST /threads/count", "POST /threads/prune", "PUT /store/items", "GET /store/items", "DELETE /store/items",
     "POST /store/items/search", "POST /store/namespaces", "POST /runs", "POST /runs/stream", "POST /runs/wait",
-    "POST /runs/batch", "POST /runs/cancel",
+    "POST /runs/batch", "POST /runs/cancel", "POST /runs/crons", "POST /runs/crons/search", "POST /runs/crons/count",
 }  # fmt: skip
 BODIES: dict[str, Any] = {
     "PATCH /assistants/{assistant_id}": {"name": "stolen"},
@@ -28,6 +28,8 @@ BODIES: dict[str, Any] = {
     "POST /threads/{thread_id}/runs": {"assistant_id": "agent", "input": {}},
     "POST /threads/{thread_id}/runs/stream": {"assistant_id": "agent", "input": {}},
     "POST /threads/{thread_id}/runs/wait": {"assistant_id": "agent", "input": {}},
+    "POST /threads/{thread_id}/runs/crons": {"assistant_id": "agent", "schedule": "@daily"},
+    "PATCH /runs/crons/{cron_id}": {"enabled": False},
 }
 
 
@@ -69,6 +71,7 @@ def steal(api: Api, route: str) -> None:
     (run,) = api.runs.list(thread_id)
     thread = api.threads.get(thread_id)
     assistant = api.assistants.create("agent", name="private")
+    cron = api.crons.create("agent", schedule="@yearly", metadata={"note": "private"})
     state = api.threads.get_state(thread_id)
     method, path = route.split()
     parts = {
@@ -76,6 +79,7 @@ def steal(api: Api, route: str) -> None:
         "assistant_id": assistant["assistant_id"],
         "checkpoint_id": state["checkpoint_id"],
         "run_id": run["run_id"],
+        "cron_id": cron["cron_id"],
         "namespace": "talk",
     }
     other = api.of(f"not {api.user}")
@@ -94,6 +98,7 @@ def steal(api: Api, route: str) -> None:
     assert api.threads.get(thread_id) == thread
     assert api.runs.list(thread_id) == [run]
     assert api.assistants.get(assistant["assistant_id"]) == assistant
+    assert cron in api.crons.search(limit=1000)
 
 
 def test_lists_have_what_is_ones_own(api: Api) -> None:
@@ -120,4 +125,7 @@ def look(api: Api) -> Any:
     assert other.threads.prune([thread["thread_id"]], strategy="keep_latest") == {"pruned_count": 0}
     assert other.assistants.search(metadata={"private": True}) == []
     assert other.assistants.count(name=assistant["name"]) == 0
+    cron = api.crons.create("agent", schedule="@yearly", metadata={"private": True})
+    assert cron in api.crons.search(metadata={"private": True}, limit=1000)
+    assert (other.crons.search(), other.crons.count(metadata={"private": True})) == ([], 0)
     return assistant

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
+from clew.checkpoint._expiry import expiry
 from clew.checkpoint._reencryption import reencryption
 from clew.checkpoint._retention import BATCH, Access, OnProgress, RetentionRun, Work, arun_work, run_work
 from clew.checkpoint._tuples import check_names, checkpoint_tuple, config_of, matches
@@ -24,7 +25,7 @@ from clew.checkpoint.base import (
 from clew.ids import check_namespace, id_bytes
 from clew.ids import thread_id as check_thread_id
 from clew.protocols import HistoryQuery
-from clew.retention import Retention, RetentionReport
+from clew.retention import Retention, RetentionReport, ThreadTtl
 from clew.serde import Codec
 from clew.storage import direct, upkeep, verify
 from clew.storage import retention as rules
@@ -253,6 +254,26 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
             await self._afreed()
         return report
 
+    def expire(
+        self, ttl: ThreadTtl | None = None, *, dry_run: bool = False, on_progress: OnProgress | None = None
+    ) -> RetentionReport:
+        """Deal with threads of the table of threads whose time to live is over: their own, or `ttl`'s default. At most
+        `ttl.sweep_limit` of them; one that has a run which waits or runs is left alone. Covers the saver's tenant.
+        """
+        report = run_work(self._expiry(ttl, dry_run=dry_run, on_progress=on_progress), self.run)
+        if report.details and not dry_run:
+            self._freed()
+        return report
+
+    async def aexpire(
+        self, ttl: ThreadTtl | None = None, *, dry_run: bool = False, on_progress: OnProgress | None = None
+    ) -> RetentionReport:
+        """As `expire`."""
+        report = await arun_work(self._expiry(ttl, dry_run=dry_run, on_progress=on_progress), self.arun)
+        if report.details and not dry_run:
+            await self._afreed()
+        return report
+
     def reencrypt(self, thread_ids: Sequence[str] | None = None) -> int:
         """Rewrite what is not encrypted with the current key, on the given threads or on all; gives how many rows.
         With `thread_ids` None, a saver that is bound to no tenant covers the threads of all.
@@ -425,15 +446,18 @@ class CheckpointSaver(LogSaver, BaseCheckpointSaver[int]):
         return self._op(target, lambda: upkeep.copy_thread(self.place(source), self.place(target)), kind="copy")
 
     def _retention(self, policy: Retention, **settings: Any) -> RetentionRun:
-        def access(tenant: str) -> Access:
-            saver = self if tenant == self.tenant else self.with_tenant(tenant)
+        return RetentionRun(self._access, self.tenant, policy, **settings)
 
-            def forget(thread: str) -> None:
-                saver.heads.drop(tenant, thread)
+    def _expiry(self, ttl: ThreadTtl | None, **settings: Any) -> Work[RetentionReport]:
+        return expiry(self._access, self.tenant, ttl or ThreadTtl(), **settings)
 
-            return Access(saver.place, saver._op, forget)
+    def _access(self, tenant: str) -> Access:
+        saver = self if tenant == self.tenant else self.with_tenant(tenant)
 
-        return RetentionRun(access, self.tenant, policy, **settings)
+        def forget(thread: str) -> None:
+            saver.heads.drop(tenant, thread)
+
+        return Access(saver.place, saver._op, forget)
 
     def _prune_work(
         self,

@@ -27,7 +27,7 @@ from clew.server.openapi import describe_errors, describe_security
 from clew.server.pages import NEXT, TOTAL
 from clew.server.paths import Below, KeepSlashes
 from clew.server.registry import Registry
-from clew.server.routes import assistants, items, runs, states, system, threads
+from clew.server.routes import assistants, crons, items, runs, states, system, threads
 from clew.server.work.queue import RunQueue
 from clew.server.work.signals import Signals
 from clew.server.work.worker import Worker, WorkSettings
@@ -37,7 +37,7 @@ from clew.version import __version__
 
 EXPOSED = ("content-location", "location", TOTAL, NEXT, IGNORED, REQUEST_ID)
 ROOMS: Mapping[Room, tuple[APIRouter, ...]] = {  # those that are asked most come first: routes are tried in turn
-    "runs": (runs.router,),
+    "runs": (runs.router, crons.router),
     "threads": (states.router, threads.router),
     "assistants": (assistants.router,),
     "store": (items.router,),
@@ -65,8 +65,8 @@ def create_app(
     `langgraph_sdk.Auth`, a mapping from API keys to user ids, or an async function that gives a request's `Owner`;
     without it everything belongs to everyone. With it, what a user makes is that user's, unless `shared`: then all
     belongs to the installation, and who may do what is for the handlers of the `Auth` to say. `http` says which rooms
-    it has, and what is around them, `descriptions` what graphs are for, `work` how this process works on runs.
-    `settings` go to `FastAPI`.
+    it has, and what is around them, `descriptions` what graphs are for, `work` how this process works on runs, and
+    `duties` what is done in the background. `settings` go to `FastAPI`.
     """
     if not isinstance(storage, CheckpointSaver):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
         raise TypeError(f"storage is a {type(storage).__name__}, not a saver of clew")
@@ -82,8 +82,8 @@ def create_app(
     if "meta" in http.disabled:
         own["openapi_url"] = None
     app = FastAPI(**own | settings)
-    metrics = Metrics()
-    background = Duties(storage, duties, metrics)
+    metrics, known = Metrics(), Assistants(storage, registry, now)
+    background = Duties(storage, known, duties, metrics)
     worker = Worker(RunQueue(storage), registry, store, metrics, Signals(storage), work or WorkSettings())
     background.made_run = worker.signals.work
     app.state.clew = Service(
@@ -91,7 +91,7 @@ def create_app(
         storage=storage,
         store=store,
         threads=Threads(storage),
-        assistants=Assistants(storage, registry, now),
+        assistants=known,
         authenticate=authenticator(auth, handlers, is_shared=shared),
         started_at=now,
         worker=worker,

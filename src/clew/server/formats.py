@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from clew.errors import SerializationError
 from clew.server.assistants import Assistant, Version
+from clew.storage.crons import CronRow
 from clew.storage.runs import RunRow
 from clew.store.base import Item, SearchItem
 from clew.threads import Thread
@@ -160,6 +161,27 @@ def run_json(run: RunRow) -> Json:
         "multitask_strategy": run.strategy,
         "attempt": run.attempt,
         "error": run.error,
+    }
+
+
+def cron_json(cron: CronRow) -> Json:
+    """A cron. `error` says why its last run was not made."""
+    return {
+        "cron_id": cron.cron_id,
+        "assistant_id": cron.assistant_id,
+        "thread_id": cron.thread,
+        "on_run_completed": cron.on_run_completed,
+        "end_time": _micros(cron.end_time),
+        "schedule": cron.schedule,
+        "timezone": cron.timezone,
+        "created_at": _micros(cron.created_at),
+        "updated_at": _micros(cron.updated_at),
+        "payload": {**cron.payload, "assistant_id": cron.assistant_id, "schedule": cron.schedule},
+        "user_id": cron.user_id or None,
+        "next_run_date": _micros(cron.next_at),
+        "metadata": cron.metadata,
+        "enabled": bool(cron.enabled),
+        "error": cron.error,
     }
 
 

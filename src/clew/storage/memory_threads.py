@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -98,6 +99,29 @@ class MemoryThreads:
 
     def _do_cron_drop_thread(self, tenant: str, thread: str) -> list[Row]:
         return [(0,)]
+
+    def _do_thread_busy(self, tenant: str, thread: str, since: int) -> list[Row]:
+        return [(0,)]
+
+    def _do_thread_swept(self, tenant: str, thread: str, active_at: int) -> list[Row]:
+        return [(0,)]  # it is pruned again, and loses nothing
+
+    def _do_thread_expired(self, tenant: str, otherwise: str, limit: int) -> list[Row]:
+        return self._expired(tenant, None, otherwise)[:limit]
+
+    def _do_thread_expired_default(
+        self, tenant: str, strategy: str, minutes: int, _delete: str, limit: int
+    ) -> list[Row]:
+        return self._expired(tenant, minutes, strategy)[:limit]
+
+    def _expired(self, tenant: str, minutes: int | None, strategy: str) -> list[Row]:
+        """Threads whose own time is up or, with `minutes`, the default's for those that have none."""
+        now, found = time.time_ns() // 1000, list[Row]()
+        for (owner, thread), row in self._known_threads.items():
+            lives = row[9] if minutes is None else minutes if row[9] is None else None
+            if owner == tenant and lives is not None and row[6] <= now - lives * 60_000_000:
+                found.append((thread, (row[10] if minutes is None else None) or strategy, row[6], lives))
+        return sorted(found, key=lambda row: (row[2], row[0]))
 
     def _do_cron_body_list(self, tenant: str) -> list[Row]:
         return []

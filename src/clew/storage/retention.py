@@ -245,7 +245,11 @@ def finish_thread(root: Place, plan: ThreadPlan, cursor: Cursor, limit: int, fou
 
 
 def delete_untouched(root: Place, touched: int | None) -> Steps[int | None]:
-    """Delete a thread that was not written to since `touched`; gives the bytes of its large leaves, None if it was."""
+    """Delete a thread that was not written to since `touched` and has no run that waits or runs; gives the bytes of
+    its large leaves, None if it was left alone."""
+    yield Query("thread_get", (root.tenant, root.thread))  # no run is made on it from here on
+    if (yield Query("thread_busy", (root.tenant, root.thread, 2**61)))[0][0]:
+        return None
     heads = yield Query("head_list", (root.tenant, root.thread))
     if not heads or (yield Query("thread_touched", (root.tenant, root.thread)))[0][0] > (touched or 0):
         return None

@@ -198,6 +198,8 @@ def delete_archived(place: Place, before: int) -> Steps[bool]:
     rows = yield Query("thread_get", (place.tenant, place.thread))
     if not rows or not rows[0][3] or rows[0][8] is None or rows[0][8] >= before:
         return False
+    if (yield Query("thread_busy", (place.tenant, place.thread, 2**61)))[0][0]:
+        return False
     yield from upkeep.delete_thread(place.tenant, place.thread)
     return True
 

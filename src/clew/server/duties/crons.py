@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
-from typing import Any
+
+from pydantic import ValidationError
 
 from clew.errors import ClewError, StorageTimeoutError, StorageUnavailableError
+from clew.server.assistants import Assistant, Assistants
 from clew.server.duties.turns import MICROSECONDS, Desk
 from clew.server.errors import ApiError
 from clew.server.metrics import Metrics
+from clew.server.requests import RunCreate, new_run, new_thread
 from clew.server.schedules import following
 from clew.storage import crons as rules
 from clew.storage.crons import CronRow
 from clew.storage.query import Steps
 from clew.storage.runs import NewRun, add_run
-from clew.storage.threads import ThreadRow
 
 log = logging.getLogger("clew.server.crons")
 _PAGE = 100  # crons that are looked up together
@@ -29,8 +31,9 @@ class FireCrons:
     patience = 1.0
     pause = 0.0
 
-    def __init__(self, desk: Desk, made: Callable[[], object], metrics: Metrics) -> None:
+    def __init__(self, desk: Desk, assistants: Assistants, made: Callable[[], object], metrics: Metrics) -> None:
         self._desk = desk
+        self._assistants = assistants
         self._metrics = metrics
         self._made = made
 
@@ -47,52 +50,55 @@ class FireCrons:
 
     async def fire(self, cron_id: str) -> None:
         """Make a cron's run, or note why it cannot be made: in either case the cron is due at its next time."""
+        root = self._desk.root
         try:
-            fired = await self._desk.do(
-                lambda: rules.fire_cron(self._desk.root, cron_id, self._make, _following), "cron"
-            )
+            row = await self._desk.do(lambda: rules.find_cron(root, cron_id, None), "read")
+            if row is None:
+                return
+            made = await self._rule(row)
+            fired = await self._desk.do(lambda: rules.fire_cron(root, cron_id, made, _following), "cron")
         except (StorageUnavailableError, StorageTimeoutError):
             raise
-        except ClewError as error:
+        except (ClewError, ValidationError) as error:
             said = str(error)
             self._metrics.cron("failed")
             log.warning("cron %s: its run was not made: %s", cron_id, said)
-            await self._desk.do(lambda: rules.skip_cron(self._desk.root, cron_id, _following, said), "cron")
+            await self._desk.do(lambda: rules.skip_cron(root, cron_id, _following, said), "cron")
             return
         if fired is not None:
             self._metrics.cron("done")
             log.info("cron %s: its run was made", cron_id)
             self._made()
 
-    def _make(self, row: CronRow, at: int) -> Steps[object]:
-        thread = row.thread or str(uuid.uuid4())
-        new, if_missing = run_of(row, at), None
-        if row.thread is None:
-            if_missing = _new_thread(thread, row)
-        place = self._desk.root.of(thread)
-        return (yield from add_run(place, new, user_id=row.user_id or None, if_missing=if_missing))
+    async def _rule(self, row: CronRow) -> Callable[[CronRow, int], Steps[object]]:
+        """The rule that makes a cron's run, with its assistant as it is now."""
+        assistant = await self._assistants.of(row.user_id or None).get(row.assistant_id)
+
+        def make(row: CronRow, at: int) -> Steps[object]:
+            thread = row.thread or str(uuid.uuid4())
+            new = run_of(row, at, assistant, thread)
+            if_missing = None if row.thread is not None else new_thread(thread, row.user_id, dict(new.metadata))
+            place = self._desk.root.of(thread)
+            return (yield from add_run(place, new, user_id=row.user_id or None, if_missing=if_missing))
+
+        return make
 
 
-def run_of(row: CronRow, at: int) -> NewRun:
+def run_of(row: CronRow, at: int, assistant: Assistant, thread: str) -> NewRun:
     """The run of a cron at a time."""
-    strategy: Any = row.payload.get("multitask_strategy") or "enqueue"
-    return NewRun(
-        str(uuid.uuid4()),
-        row.assistant_id,
-        {**row.payload, "assistant_id": row.assistant_id},
-        {**row.metadata, "cron_id": row.cron_id},
+    keeps = {"on_completion": row.on_run_completed} if row.thread is None else {}
+    body = RunCreate.model_validate({**row.payload, **keeps, "assistant_id": assistant.id})
+    return new_run(
+        body,
+        assistant,
+        thread,
+        row.configurable,
         user_id=row.user_id,
-        strategy=strategy,
+        metadata={**row.metadata, "cron_id": row.cron_id},
+        is_shown=True,
+        is_stateless=row.thread is None,
         idempotency_key=f"cron:{row.cron_id}:{at}",
-        is_ephemeral=row.thread is None and row.on_run_completed != "keep",
     )
-
-
-def _new_thread(thread: str, row: CronRow) -> ThreadRow:
-    metadata = {**row.metadata, "cron_id": row.cron_id}
-    assert row.next_at is not None, "it is due"
-    now = row.next_at
-    return ThreadRow(thread, row.user_id, "idle", 0, now, now, now, None, None, None, None, None, metadata)
 
 
 def _following(schedule: str, timezone: str | None, after: int) -> int | None:

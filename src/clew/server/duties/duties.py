@@ -10,6 +10,7 @@ from typing import Any
 
 from clew.checkpoint._face import CheckpointSaver
 from clew.checkpoint.memory import InMemorySaver
+from clew.server.assistants import Assistants
 from clew.server.duties.crons import FireCrons
 from clew.server.duties.settings import DutySettings
 from clew.server.duties.turns import Desk, Duty, Turns
@@ -24,8 +25,13 @@ class Duties:
     """
 
     def __init__(
-        self, storage: CheckpointSaver, settings: DutySettings | None = None, metrics: Metrics | None = None
+        self,
+        storage: CheckpointSaver,
+        assistants: Assistants,
+        settings: DutySettings | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._assistants = assistants
         self.settings = settings or DutySettings()
         self._metrics = metrics or Metrics()
         self.made_run: Callable[[], object] = _nothing
@@ -58,7 +64,7 @@ class Duties:
 
     def _duties(self) -> Sequence[Duty]:
         return [
-            FireCrons(self._desk, self._made, self._metrics),
+            FireCrons(self._desk, self._assistants, self._made, self._metrics),
             Deliver(self._desk, self.settings.webhooks, self._metrics),
         ]
 

@@ -100,7 +100,8 @@ class Turns:
                 log.exception("duty %s failed; it is tried again in %.1f s", self.duty.name, seconds)
                 self._waking.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._waking.wait(), seconds)
+                async with asyncio.timeout(seconds):  # `wait_for` loses a cancellation that comes with the event
+                    await self._waking.wait()
 
     async def turn(self) -> float:
         """Do what is due, if it is for this replica to do; gives how many seconds to rest."""

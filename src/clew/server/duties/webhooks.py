@@ -9,11 +9,12 @@ import time
 from typing import Any, Literal
 
 from clew.server.duties.turns import MICROSECONDS, Desk
-from clew.server.formats import encoded
+from clew.server.formats import encoded, run_json
 from clew.server.metrics import Metrics
 from clew.server.webhooks import RefusedError, WebhookSettings, port_of, resolve, signed
 from clew.storage import deliveries as rules
 from clew.storage.deliveries import Delivery
+from clew.storage.runs import RunRow
 from clew.version import __version__
 
 log = logging.getLogger("clew.server.webhooks")
@@ -152,17 +153,6 @@ def pause_after(attempt: int, settings: WebhookSettings) -> float:
 
 def body_of(delivery: Delivery) -> bytes:
     """What is posted: the run as it ended, and the values that it left."""
-    return encoded(run_json(delivery))[:-1] + b',"values":' + (delivery.values or b"null") + b"}"
-
-
-def run_json(delivery: Delivery) -> dict[str, Any]:
-    """The run of a delivery."""
-    run = delivery.run
-    return {
-        "run_id": run["run_id"],
-        "thread_id": run["thread"],
-        "assistant_id": run["assistant_id"],
-        "status": run["status"],
-        "metadata": run["metadata"],
-        "error": run["error"],
-    }
+    said: dict[str, Any] = {name: delivery.run.get(name) for name in RunRow._fields}
+    run = RunRow(**said)._replace(updated_at=delivery.created_at, ended_at=delivery.created_at)
+    return encoded(run_json(run))[:-1] + b',"values":' + (delivery.values or b"null") + b"}"

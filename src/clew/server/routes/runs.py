@@ -19,6 +19,7 @@ from clew.server.grants import named
 from clew.server.http import configurable_of
 from clew.server.requests import RunCreate, StreamMode, key_of, new_run, new_thread
 from clew.server.sse import EventStream, Waiting, end_frame, frame
+from clew.server.webhooks import check_url
 from clew.server.work.feeds import End
 from clew.storage.runs import Action, RunRow
 
@@ -223,6 +224,8 @@ async def _make(
     number: int | None = None,
 ) -> RunRow:
     assistant = await asks.assistant(body.assistant_id)
+    if body.webhook is not None:
+        check_url(body.webhook, asks.service.duties.settings.webhooks)
     user_id, is_stateless = asks.owner.user_id or "", thread_id is None
     granted = await asks.may("threads", "create_run", _asked(body, assistant.id, thread_id))
     metadata = granted.metadata

@@ -178,3 +178,34 @@ delete from clew_cron where tenant = $1 and thread = $2
 
 -- name: cron_body_list
 select cron_id, user_id, body from clew_cron where tenant = $1
+
+-- name: thread_expired
+select thread, coalesce(ttl_strategy, $2::text), active_at, ttl_minutes
+  from clew_thread
+ where tenant = $1 and ttl_minutes is not null and active_at <= (extract(epoch from clock_timestamp()) * 1000000)::bigint - ttl_minutes::bigint * 60000000
+   and (coalesce(ttl_strategy, $2::text) = $2::text or swept_at is null or swept_at < active_at)
+   and not exists (select 1 from clew_run
+                    where clew_run.tenant = $1 and clew_run.thread = clew_thread.thread
+                      and (clew_run.status in ('pending', 'running')
+                           or clew_run.updated_at > (extract(epoch from clock_timestamp()) * 1000000)::bigint - clew_thread.ttl_minutes::bigint * 60000000))
+ order by active_at, thread
+ limit $3
+
+-- name: thread_expired_default
+select thread, $2::text, active_at, $3::bigint
+  from clew_thread
+ where tenant = $1 and archived in (0, 1) and ttl_minutes is null and active_at <= (extract(epoch from clock_timestamp()) * 1000000)::bigint - $3::bigint * 60000000
+   and ($2::text = $4::text or swept_at is null or swept_at < active_at)
+   and not exists (select 1 from clew_run
+                    where clew_run.tenant = $1 and clew_run.thread = clew_thread.thread
+                      and (clew_run.status in ('pending', 'running')
+                           or clew_run.updated_at > (extract(epoch from clock_timestamp()) * 1000000)::bigint - $3::bigint * 60000000))
+ order by active_at, thread
+ limit $5
+
+-- name: thread_swept
+update clew_thread set swept_at = $3 where tenant = $1 and thread = $2
+
+-- name: thread_busy
+select count(*) from clew_run
+ where tenant = $1 and thread = $2 and (status in ('pending', 'running') or updated_at > $3)

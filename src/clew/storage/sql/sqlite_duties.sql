@@ -68,3 +68,23 @@ delete from clew_delivery
          where old.tenant = ?1 and old.next_at is null and old.created_at <= cast((julianday('now') - 2440587.5) * 86400000000 as integer) - ?2
          order by old.created_at
          limit ?3)
+
+-- name: duty_mark
+select mark from clew_duty where tenant = ?1 and name = ?2
+
+-- name: duty_note
+update clew_duty set mark = ?3 where tenant = ?1 and name = ?2
+
+-- name: run_over
+select run_id, ended_at
+  from clew_run
+ where tenant = ?1 and ended_at > ?2 and ended_at <= cast((julianday('now') - 2440587.5) * 86400000000 as integer) - ?3
+ order by ended_at
+ limit ?4
+
+-- name: run_forgettable
+select run_id, thread, is_ephemeral
+  from clew_run
+ where tenant = ?1 and ended_at <= cast((julianday('now') - 2440587.5) * 86400000000 as integer) - ?2 and (is_ephemeral = 1 or ended_at <= cast((julianday('now') - 2440587.5) * 86400000000 as integer) - ?3)
+ order by ended_at
+ limit ?4
