@@ -218,3 +218,38 @@ def test_a_thread_whose_metadata_name_no_graph_is_a_thread(here: InProcess) -> N
     made = here.threads.create(metadata={"graph_id": ["agent"]})
 
     assert here.threads.get(made["thread_id"])["values"] is None
+
+
+def test_a_change_by_hand_moves_the_state_and_the_thread(api: Api) -> None:
+    first = api.threads.create(graph_id="agent", supersteps=[said("hello")])
+    second = api.threads.create(graph_id="agent", supersteps=[said("hi")])
+    assert [each["thread_id"] for each in api.threads.search()] == [second["thread_id"], first["thread_id"]]
+
+    api.threads.update_state(first["thread_id"], {"mood": "wild"}, as_node="reply")
+
+    listed = api.threads.search(select=["thread_id", "state_updated_at"])
+    state = api.threads.get_state(first["thread_id"])
+    assert [each["thread_id"] for each in listed] == [first["thread_id"], second["thread_id"]]
+    assert listed[0]["state_updated_at"] == state["created_at"] > first["state_updated_at"]
+    assert api.threads.get(first["thread_id"])["state_updated_at"] == state["created_at"]
+
+
+def test_a_copy_keeps_metadata_and_pruning_counts_each_once(api: Api) -> None:
+    made = api.threads.create(metadata={"kind": "trip", "title": "Rome"}, graph_id="agent", supersteps=[said("hello")])
+
+    copied = api.threads.copy(made["thread_id"])
+
+    assert (copied["metadata"], copied["title"]) == (made["metadata"], "Rome")
+    ids = [made["thread_id"], copied["thread_id"], made["thread_id"], "nothing"]
+    assert api.threads.prune(ids, strategy="keep_latest") == {"pruned_count": 2}
+    assert api.threads.prune(ids) == {"pruned_count": 2}
+    assert api.threads.prune(ids) == {"pruned_count": 0}
+
+
+def test_a_page_beyond_the_end_says_so(api: Api) -> None:
+    api.threads.create()
+
+    beyond = api.request("POST", "/threads/search", json={"limit": 2, "offset": 50})
+
+    assert (beyond.json(), beyond.headers["x-pagination-total"]) == ([], "50")
+    assert "x-pagination-next" not in beyond.headers

@@ -89,7 +89,10 @@ def with_state(thread: Json, snapshot: StateSnapshot) -> Json:
     if checkpoint_json(snapshot.config)["checkpoint_id"] is None:
         return thread
     asked = {task.id: list(task.interrupts) for task in snapshot.tasks if task.interrupts}
-    return {**thread, "values": snapshot.values, "interrupts": asked}
+    said = {**thread, "values": snapshot.values, "interrupts": asked}
+    if snapshot.created_at is not None:
+        said["state_updated_at"] = snapshot.created_at
+    return said
 
 
 def state_json(snapshot: StateSnapshot) -> Json:
@@ -143,6 +146,14 @@ def version_json(version: Version) -> Json:
         "version": version.version,
         "created_at": _time(version.created_at),
     }
+
+
+def config_json(run: RunRow) -> Json:
+    """The config that a run was asked for, without who asked."""
+    config: Json = run.request.get("config") or {}
+    held: Mapping[str, Any] = config.get("configurable") or {}
+    shown = {key: value for key, value in held.items() if not key.startswith(("__", "langgraph_"))}
+    return {**config, "configurable": shown}
 
 
 def run_json(run: RunRow) -> Json:

@@ -100,7 +100,7 @@ class GrantedThreads:
 
     async def aset_status(self, thread_id: str, status: Status) -> Thread:
         """Note what a granted change has made of a thread; asks nobody."""
-        return await self._own.aupdate(thread_id, status=status)
+        return await self._own.aupdate(thread_id, status=status, is_active=True)
 
     async def adelete(self, thread_id: str) -> None:
         """As `Threads.adelete`: threads.delete."""

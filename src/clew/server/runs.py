@@ -9,7 +9,7 @@ from typing import Any
 
 from clew.errors import RunNotFoundError
 from clew.server.errors import ApiError
-from clew.server.formats import encoded
+from clew.server.formats import config_json, encoded
 from clew.server.work.feeds import End, NumberedEvent
 from clew.server.work.recorder import OUTPUT
 from clew.server.work.worker import Worker
@@ -56,6 +56,11 @@ class Runs:
     async def list(self, thread_id: str, status: str | None, limit: int, offset: int) -> list[RunRow]:
         """Runs of a thread, newest first; the caller has seen that the thread is the owner's."""
         return await self._worker.queue.list(thread_id, status, limit, offset)
+
+    async def config(self, thread_id: str) -> Json:
+        """The config of the newest run of a thread; empty if it had none."""
+        newest = await self._worker.queue.list(thread_id, None, 1, 0)
+        return config_json(newest[0]) if newest else {}
 
     async def failure(self, thread_id: str) -> Json | None:
         """What the newest run of a thread failed with, `{"error", "message"}`; None if it did not."""

@@ -81,6 +81,13 @@ class MemoryThreads:
         self._set(self._known_threads, (tenant, thread), [*row[:5], now, now, now, *row[8:]])
         return [(1,)]
 
+    def _do_thread_active(self, tenant: str, thread: str, now: int) -> list[Row]:
+        row = self._known_threads.get((tenant, thread))
+        if row is None:
+            return [(0,)]
+        self._set(self._known_threads, (tenant, thread), [*row[:6], now, *row[7:]])
+        return [(1,)]
+
     def _do_thread_title(self, tenant: str, thread: str, title: str, title_key: str) -> list[Row]:
         row = self._known_threads.get((tenant, thread))
         if row is None or row[11] is not None or row[13] is not None:

@@ -119,6 +119,9 @@ def change_thread(
         fields["metadata"] = {**row.metadata, **fields["metadata"]}
     if "archived" in fields and fields["archived"] != row.archived:
         fields["archived_at"] = now if fields["archived"] else None
+    if fields.pop("is_active", False):
+        fields["active_at"] = now
+        yield Query("thread_active", (place.tenant, place.thread, now))
     row = row._replace(**fields, updated_at=now)
     text, sealed = _kept(place, row.title, row.metadata)
     yield Query(

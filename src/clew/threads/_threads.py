@@ -43,7 +43,8 @@ EVERYONE: Final = _Everyone()
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """One thread. Lists are in the order of `last_message_at`, or of `created_at` where no message came."""
+    """One thread. Lists are in the order of `last_message_at`, or of `created_at` where no message came, or of a change
+    to its state by hand."""
 
     id: str
     user_id: str
@@ -160,10 +161,16 @@ class Threads:
         status: Status | None = None,
         ttl_minutes: int | None = None,
         ttl_strategy: Literal["delete", "keep_latest"] | None = None,
+        is_active: bool = False,
     ) -> Thread:
-        """Merge `metadata` into a thread's, and set what else is given."""
+        """Merge `metadata` into a thread's, and set what else is given. With `is_active` it comes first in lists, as if
+        a message had come."""
         return self.storage.run(
-            self._change(thread_id, user_id, _given(title, archived, metadata, status, ttl_minutes, ttl_strategy))
+            self._change(
+                thread_id,
+                user_id,
+                _given(title, archived, metadata, status, ttl_minutes, ttl_strategy, is_active=is_active),
+            )
         )
 
     def archive(self, thread_id: str, *, user_id: str | _Everyone | None = None) -> Thread:
@@ -252,10 +259,15 @@ class Threads:
         status: Status | None = None,
         ttl_minutes: int | None = None,
         ttl_strategy: Literal["delete", "keep_latest"] | None = None,
+        is_active: bool = False,
     ) -> Thread:
         """As `update`."""
         return await self.storage.arun(
-            self._change(thread_id, user_id, _given(title, archived, metadata, status, ttl_minutes, ttl_strategy))
+            self._change(
+                thread_id,
+                user_id,
+                _given(title, archived, metadata, status, ttl_minutes, ttl_strategy, is_active=is_active),
+            )
         )
 
     async def aarchive(self, thread_id: str, *, user_id: str | _Everyone | None = None) -> Thread:
@@ -420,9 +432,16 @@ def _sought(owner: str | None, wanted: Mapping[str, Any]) -> Sought:
 
 
 def _given(
-    title: Any, archived: Any, metadata: Mapping[str, Any] | None, status: Any, ttl_minutes: Any, ttl_strategy: Any
+    title: Any,
+    archived: Any,
+    metadata: Mapping[str, Any] | None,
+    status: Any,
+    ttl_minutes: Any,
+    ttl_strategy: Any,
+    *,
+    is_active: bool,
 ) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {"is_active": True} if is_active else {}
     if title is not None:
         changes["title"] = _title(title)
     if archived is not None:

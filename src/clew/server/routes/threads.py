@@ -23,7 +23,7 @@ from clew.threads import Thread, Threads
 from clew.types import StateUpdate
 
 router = APIRouter(tags=["threads"])
-_STATE = ("values", "interrupts", "error")
+_STATE = ("values", "interrupts", "error", "state_updated_at")
 _SCAN = 100  # threads whose values are looked at together
 
 Status = Literal["idle", "busy", "interrupted", "error"]
@@ -172,9 +172,11 @@ async def prune(asks: Asks, body: Prune) -> Response:
 
 @router.get("/threads/{thread_id}")
 async def get(asks: Asks, thread_id: ThreadId, include: Annotated[str, Query()] = "") -> Response:
-    """A thread."""
+    """A thread. `config` is that of its newest run, which lists do not show."""
     thread = await asks.threads.aget(thread_id)
-    return reply(await asks.states.shown(thread, with_ttl="ttl" in include.split(",")))
+    shown = asks.states.shown(thread, with_ttl="ttl" in include.split(","))
+    said, config = await asyncio.gather(shown, asks.runs.config(thread_id))
+    return reply({**said, "config": config})
 
 
 @router.patch("/threads/{thread_id}")

@@ -41,6 +41,9 @@ update clew_thread
    set last_message_at = ?3, active_at = ?3, updated_at = ?3
  where tenant = ?1 and thread = ?2
 
+-- name: thread_active
+update clew_thread set active_at = ?3 where tenant = ?1 and thread = ?2
+
 -- name: thread_title
 update clew_thread
    set title = ?3, title_key = ?4
