@@ -80,7 +80,9 @@ def service(login: Login, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     for name, value in login.environment.items():
         monkeypatch.setenv(name, value)
     with asyncio.Runner() as runner, SqliteSaver.from_conn_string(":memory:") as saver:
-        yield Service(make_app(saver, InMemoryStore()), runner)
+        app = make_app(saver, InMemoryStore())
+        yield Service(app, runner)
+        runner.run(app.state.clew.drain(0))
 
 
 def test_users_are_let_in_and_see_what_is_theirs(login: Login, service: Service) -> None:
@@ -91,6 +93,15 @@ def test_users_are_let_in_and_see_what_is_theirs(login: Login, service: Service)
     assert service.get(ada, f"/threads/{thread['thread_id']}").status_code == 200
     assert service.get(bob, f"/threads/{thread['thread_id']}").status_code == 404
     assert service.do("threads", "search", bob) == []
+
+
+def test_the_graph_knows_its_user(login: Login, service: Service) -> None:
+    ada = login.token("ada", name="Ada")
+    thread = service.do("threads", "create", ada)["thread_id"]
+
+    answer = service.do("runs", "wait", ada, thread, "chat", input={"said": ["hello"]})
+
+    assert answer == {"said": ["hello", "Ada, you have said 1"]}
 
 
 def test_tokens_that_are_refused(login: Login, service: Service) -> None:

@@ -75,13 +75,19 @@ def api(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Api]:
                 yield api
 
 
-@pytest.fixture(params=["owned", "shared"])
-def guarded(request: pytest.FixtureRequest) -> Iterator[Api]:
+@pytest.fixture(scope="module", params=["owned", "shared"])
+def guarded_by(request: pytest.FixtureRequest) -> Iterator[InProcess]:
     """A service whose handlers give each user what they own; as rows of their own, and by the handlers alone."""
     with asyncio.Runner() as runner, SqliteSaver.from_conn_string(":memory:") as saver:
         app = make_app(saver, InMemoryStore(), auth=owners_only(), shared=request.param == "shared")
-        with InProcess(app, runner, f"user.{next(_numbers)}") as api:
+        with InProcess(app, runner, "nobody") as api:
             yield api
+
+
+@pytest.fixture
+def guarded(guarded_by: InProcess) -> Api:
+    """The same for a user whom no other test knows."""
+    return guarded_by.of(f"user.{next(_numbers)}")
 
 
 @pytest.fixture

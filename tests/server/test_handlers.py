@@ -122,11 +122,12 @@ def test_an_answer_is_a_yes_a_no_or_a_filter(serve: Serve) -> None:
         (_asserts, 403, "forbidden"),
         *((answering(each), 500, "internal error") for each in wrong),
     ]
+    auth = keyed()
+    api = serve(auth)
     for handler, status, detail in cases:
-        auth = keyed()
-        auth.on(handler)
+        auth._global_handlers[:] = [handler]
 
-        answer = serve(auth).request("POST", "/threads/search", json={})
+        answer = api.request("POST", "/threads/search", json={})
 
         assert (answer.status_code, None if status == 200 else answer.json()["detail"]) == (status, detail)
 

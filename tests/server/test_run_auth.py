@@ -61,8 +61,8 @@ def seen(api: InProcess, assistant: str = "agent", **more: Any) -> Any:
     return api.runs.wait(None, assistant, input=INPUT, **more)["seen"]
 
 
-def test_a_graph_knows_who_asks_and_has_their_items(serve: Serve) -> None:
-    api = serve(keyed(), graphs=GRAPHS, user="ada read write")
+def test_a_graph_knows_who_asks_and_has_their_items(kept: Serve) -> None:
+    api = kept(keyed(), graphs=GRAPHS, user="ada read write")
     of_ada = {
         "user": ["ada", "ada", ["read", "write"], "a"], "id": "ada", "permissions": ["read", "write"], "info": "ada",
     }  # fmt: skip
@@ -116,7 +116,7 @@ def test_a_run_is_asked_for_with_its_thread(serve: Serve) -> None:
     assert (value["metadata"], value["kwargs"]["input"], value["multitask_strategy"]) == ({"a": 1}, INPUT, "enqueue")
 
 
-def test_what_a_handler_writes_goes_into_the_run(serve: Serve) -> None:
+def test_what_a_handler_writes_goes_into_the_run(kept: Serve) -> None:
     auth = keyed()
 
     @auth.on.threads.create_run
@@ -124,7 +124,7 @@ def test_what_a_handler_writes_goes_into_the_run(serve: Serve) -> None:
         value["metadata"]["owner"] = ctx.user.identity
         return {"owner": ctx.user.identity}
 
-    api = serve(auth, graphs=GRAPHS, shared=True)
+    api = kept(auth, graphs=GRAPHS, shared=True)
     api.threads.create(thread_id="t", metadata={"owner": "ada"})
     api.threads.create(thread_id="of-bob", metadata={"owner": "bob"})
     assert api.runs.create("t", "agent", input=INPUT)["metadata"]["owner"] == "ada"
@@ -172,14 +172,14 @@ def test_an_assistant_of_somebody_else_does_not_run(serve: Serve) -> None:
             assert api.of("bob").request("POST", path, json=body).status_code == 404
 
 
-def test_a_run_without_a_thread_is_its_makers(serve: Serve) -> None:
+def test_a_run_without_a_thread_is_its_makers(kept: Serve) -> None:
     auth = keyed()
 
     @auth.on.threads
     async def own(ctx: Any, value: Any) -> Any:
         return {"owner": ctx.user.identity}  # and writes nothing itself
 
-    api = serve(auth, graphs=GRAPHS, shared=True)
+    api = kept(auth, graphs=GRAPHS, shared=True)
     for completion in ("delete", "keep"):
         body = {"assistant_id": "agent", "input": INPUT, "on_completion": completion}
         run = api.request("POST", "/runs", json=body).json()["run_id"]
@@ -188,8 +188,8 @@ def test_a_run_without_a_thread_is_its_makers(serve: Serve) -> None:
             assert api.of("bob").request("GET", path).status_code == 404, path
 
 
-def test_a_repeated_key_is_ones_own(serve: Serve) -> None:
-    api = serve(keyed(), graphs=GRAPHS, shared=True)
+def test_a_repeated_key_is_ones_own(kept: Serve) -> None:
+    api = kept(keyed(), graphs=GRAPHS, shared=True)
     body = {"assistant_id": "agent", "input": INPUT}
 
     def runs(user: str) -> str:
