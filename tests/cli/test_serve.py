@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +103,16 @@ def test_what_cannot_be_served_is_said(
     assert refused.status == 1
     assert refused.err.startswith(message), refused.err
     assert ("--allow-anonymous does it all the same" in refused.err) == ("--host" in arguments)
+
+
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn"])
+def test_extra_that_is_missing_is_said(app: str, package: str) -> None:
+    program = f"import sys\nsys.modules[{package!r}] = None\nfrom clew.cli import main\nmain(['serve', '{app}:chat'])"
+
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert result.returncode == 1
+    assert "needs a package that is not installed\nhint: install it with: pip install 'clew[server]'" in result.stderr
 
 
 def test_port_that_is_taken_is_said(app: str, clew: Clew) -> None:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.websockets import WebSocketDisconnect
 
 from clew.checkpoint.sqlite import SqliteSaver
-from clew.server import Cors, HeaderRules, HttpSettings, Security, configurable_of, create_app
+from clew.server import Cors, HeaderRules, HttpSettings, Owner, Security, configurable_of, create_app
 from tests.server.kit import agent
 
 
@@ -123,6 +123,17 @@ def test_users_routes_are_open_unless_the_service_guards_them() -> None:
             pass
         assert refused.value.code == 1008
         with api.websocket_connect("/live", headers=key) as socket:
+            assert socket.receive_text() == "here"
+
+
+def test_authentication_may_read_what_a_users_route_reads_too() -> None:
+    async def who(request: Request) -> Owner:
+        return Owner((await request.json())["user"] if await request.body() else "nobody")
+
+    with client(HttpSettings(app=users_app(), authenticates_app=True), auth=who) as api:
+        assert api.post("/echo", json={"user": "ada"}).json() == {"user": "ada"}
+        assert api.get("/hello").json()["open"] is True
+        with api.websocket_connect("/live") as socket:
             assert socket.receive_text() == "here"
 
 
@@ -245,7 +256,6 @@ def test_some_headers_are_for_the_graph(rules: HeaderRules, expected: set[str]) 
     sent = {"x-user-id": "1", "x-trace-id": "2", "x-api-key": "3", "authorization": "4", "thread_id": "5"}
     sent |= {"__pregel_send": "6", "langgraph_auth_user_id": "7", "checkpoint_ns": "8"}
     with client(HttpSettings(app=app, configurable_headers=rules)) as api:
-        app.state.clew = api.app.state.clew  # type: ignore[attr-defined] - a FastAPI application
         found = api.get("/x", headers=sent).json()
 
     assert set(found) == expected

@@ -26,6 +26,9 @@ from clew.cli._run import DEFAULT_DB
 from clew.errors import ConfigError, MissingExtraError, UnsafeBindError
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from clew.server.config import Config
     from clew.server.deployment import Deployment
 
 FILE = "langgraph.json"
@@ -131,7 +134,7 @@ def dev(
     with bound(host, port, or_next=True) as listening:
         from clew.server.running import url_of  # late: needs the extra
 
-        url = url_of(listening)
+        url = f"{url_of(listening)}{prefix_of(wanted)}"
         show_places(url)
         if open_browser:
             supervise.open_when_ready(chat_page(url), f"{url}/ok")
@@ -157,8 +160,28 @@ def found_config(targets: Sequence[str] | None) -> Path | None:
 
 
 def watched(wanted: Wanted) -> list[Path]:
-    """The folders whose files are watched."""
-    return list({Path.cwd(), wanted.config.resolve().parent if wanted.config else Path.cwd()})
+    """The folders whose files are watched: the working one, the file's, and those that it names."""
+    folders = {Path.cwd()}
+    if wanted.config is not None:
+        base = wanted.config.resolve().parent
+        local = [each for each in getattr(said(wanted), "dependencies", ()) if each.startswith((".", "/"))]
+        folders |= {base, *((base / each).resolve() for each in local)}
+    return [each for each in folders if not any(each != other and each.is_relative_to(other) for other in folders)]
+
+
+def prefix_of(wanted: Wanted) -> str:
+    """What every path of the service starts with."""
+    return getattr(getattr(said(wanted), "http", None), "mount_prefix", "")
+
+
+def said(wanted: Wanted) -> Config | None:
+    """What the configuration file says, for the parent of the process that serves; that one says what is wrong."""
+    from clew.server.configfile import read_config  # late: needs the extra
+
+    try:
+        return None if wanted.config is None else read_config(wanted.config)
+    except ConfigError:
+        return None
 
 
 @contextlib.contextmanager
@@ -173,8 +196,8 @@ def bound(host: str, port: int, *, or_next: bool = False) -> Iterator[socket.soc
         except OSError as error:
             if number < last:
                 continue
-            said = f"{host}:{number} cannot be listened on: {error.strerror}"
-            raise CommandError(said, hint="choose another one with --port") from error
+            problem = f"{host}:{number} cannot be listened on: {error.strerror}"
+            raise CommandError(problem, hint="choose another one with --port") from error
         with found:
             yield found
         return
@@ -221,29 +244,12 @@ def checked_auth(deployment: Deployment, host: str, wanted: Wanted) -> Any:
 
 
 async def run_until_signalled(wanted: Wanted, deployment: Deployment, auth: Any, host: str, port: int) -> None:
-    from clew.server import DutySettings, create_app  # late: needs the extra
-    from clew.server.running import Limits, Running, url_of
-    from clew.server.work.worker import WorkSettings
+    from clew.server.running import Limits, Running, url_of  # late: needs the extra
 
     db = wanted.db or database_in_environment() or DEFAULT_DB
-    async with opened_saver(db, deployment) as saver:
+    async with opened_saver(db, deployment, str(wanted.config)) as saver:
         with open_store(db, index=deployment.index, ttl=deployment.item_ttl) as store:
-            try:
-                app = create_app(
-                    deployment.graphs,
-                    saver,
-                    store=store,
-                    auth=auth,
-                    shared=wanted.shared,
-                    http=deployment.http,
-                    duties=DutySettings(webhooks=deployment.webhooks),
-                    work=WorkSettings(max_runs=wanted.max_runs),
-                    descriptions=deployment.descriptions,
-                )
-            except (TypeError, ValueError) as error:
-                if wanted.config is not None and not isinstance(error, ConfigError):
-                    raise ConfigError(str(wanted.config), [str(error)]) from error
-                raise
+            app = made_app(wanted, deployment, auth, saver, store)
             with supervise.listening() or bound(host, port) as listening:
                 place = f"{url_of(listening)}{deployment.http.mount_prefix}"
                 running = Running(
@@ -256,8 +262,30 @@ async def run_until_signalled(wanted: Wanted, deployment: Deployment, auth: Any,
                 await running.serve([listening])
 
 
+def made_app(wanted: Wanted, deployment: Deployment, auth: Any, saver: CheckpointSaver, store: Any) -> FastAPI:
+    """The application; raises ConfigError for what it does not take of a file."""
+    from clew.server import DutySettings, WorkSettings, create_app  # late: needs the extra
+
+    try:
+        return create_app(
+            deployment.graphs,
+            saver,
+            store=store,
+            auth=auth,
+            shared=wanted.shared,
+            http=deployment.http,
+            descriptions=deployment.descriptions,
+            duties=DutySettings(webhooks=deployment.webhooks),
+            work=WorkSettings(max_runs=wanted.max_runs),
+        )
+    except (TypeError, ValueError) as error:
+        if wanted.config is None:
+            raise
+        raise ConfigError(str(wanted.config), [str(error)]) from error
+
+
 @contextlib.asynccontextmanager
-async def opened_saver(db: str, deployment: Deployment) -> AsyncGenerator[CheckpointSaver]:
+async def opened_saver(db: str, deployment: Deployment, file: str) -> AsyncGenerator[CheckpointSaver]:
     """The saver that the configuration names, or the database's."""
     if deployment.saver is None:
         with open_saver(db, must_exist=False, classes=deployment.classes) as saver:
@@ -272,8 +300,8 @@ async def opened_saver(db: str, deployment: Deployment) -> AsyncGenerator[Checkp
         elif hasattr(made, "__enter__"):
             made = stack.enter_context(made)
         if not isinstance(made, CheckpointSaver):
-            said = f"checkpointer.path: it gives a {type(made).__name__}, not a saver of clew"
-            raise ConfigError(FILE, [said], hint="such as clew.checkpoint.postgres.PostgresSaver")
+            problem = f"checkpointer.path: it gives a {type(made).__name__}, not a saver of clew"
+            raise ConfigError(file, [problem], hint="such as clew.checkpoint.postgres.PostgresSaver")
         yield made
 
 

@@ -1,12 +1,14 @@
 """A user's own application beside the service's, on the same port.
 
 Its routes are looked at first, so that they may stand for the service's; its middleware, exception handlers and
-lifespan are around both. One documentation shows all routes.
+lifespan are around both. One documentation shows all routes. Its requests find the service's parts as the service's own
+do, on `app.state.clew`.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, cast
 
@@ -15,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import URLPath
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, NoMatchFound
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clew.errors import ClewError
 from clew.server.errors import answer_to
@@ -42,23 +44,27 @@ class Beside:
         """Answer one request, or one message of the server."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-        elif not self._authenticates or self._is_services(scope) or await self._is_welcome(scope, receive, send):
-            await self._users(scope, receive, send)
+            return
+        heard = _Heard(receive)
+        if not self._authenticates or self._is_services(scope) or await self._is_welcome(scope, heard, send):
+            await self._users(scope, heard.again, send)
 
     def _is_services(self, scope: Scope) -> bool:
         """Whether no route of the user's is meant; the service asks itself who asks."""
         return next((isinstance(route, _Service) for route in self._users.router.routes if _fits(route, scope)), True)
 
-    async def _is_welcome(self, scope: Scope, receive: Receive, send: Send) -> bool:
+    async def _is_welcome(self, scope: Scope, heard: _Heard, send: Send) -> bool:
         """Whether the request is from somebody who may use the service; if not, it is answered."""
-        request = Request({**scope, "type": "http", "method": scope.get("method", "GET"), "app": self._service})
+        is_http = scope["type"] == "http"
+        asked = {**scope, "type": "http", "method": scope.get("method", "GET"), "app": self._service}
+        request = Request(asked, heard.once if is_http else _nothing)
         try:
             await self._service.state.clew.authenticate(request)
         except (ClewError, HTTPException) as error:
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1008})
+            if is_http:
+                await (await answer_to(request, error))(scope, heard.again, send)
             else:
-                await (await answer_to(request, error))(scope, receive, send)
+                await send({"type": "websocket.close", "code": 1008})
             return False
         return True
 
@@ -66,6 +72,28 @@ class Beside:
         """With the service, as if the user's application had not been asked."""
         left = {key: value for key, value in scope.items() if key not in _LEFT_BY_ROUTING}
         await self.app({**left, "app": self._service}, receive, send)
+
+
+class _Heard:
+    """What the server says, for two who want to hear it: an authentication may read a request's body."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._kept: deque[Message] = deque()
+
+    async def once(self) -> Message:
+        """The next message, kept for the other one."""
+        message = await self._receive()
+        self._kept.append(message)
+        return message
+
+    async def again(self) -> Message:
+        """The next message, from the first on."""
+        return self._kept.popleft() if self._kept else await self._receive()
+
+
+async def _nothing() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 class _Service(BaseRoute):
@@ -95,6 +123,7 @@ def put_beside(service: FastAPI, users: Any, *, authenticates: bool) -> None:
     """Have `service` ask `users`, an application of Starlette's or FastAPI's, first; raises TypeError for another."""
     if not isinstance(users, Starlette):
         raise TypeError(f"http.app is a {type(users).__name__}, not an application of Starlette or FastAPI")
+    users.state.clew = service.state.clew
     service.add_middleware(cast("Any", Beside), service=service, users=users, authenticates=authenticates)
     if isinstance(users, FastAPI):
         _document(service, users)

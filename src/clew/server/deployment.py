@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clew._loading import is_builder, is_compiled, load_object, put_on_path, split_target
-from clew.errors import ConfigError, LoadError
+from clew.errors import ConfigError, LoadError, MissingExtraError
 from clew.server.config import (
     AuthConfig,
     CheckpointerConfig,
@@ -129,7 +129,10 @@ class _Loader:
         if not file.is_file():
             self._notices.append(f"env: there is no file {env!r}")
             return {}
-        from dotenv import dotenv_values  # late: most services have no such file
+        try:
+            from dotenv import dotenv_values  # late: most services have no such file
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("a file of variables", "server") from error
 
         return {name: value for name, value in dotenv_values(file).items() if value is not None}
 
