@@ -19,6 +19,8 @@ from clew.errors import StorageUnavailableError
 from clew.graph import START, StateGraph
 from clew.server import create_app
 from clew.server.metrics import Metrics
+from clew.server.work.worker import waited
+from clew.storage.runs import RunRow
 from tests.server.kit import Api, InProcess, make_app
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "observability.md"
@@ -235,6 +237,19 @@ def test_what_runs_come_to_is_counted(request: pytest.FixtureRequest, backend: s
     assert told["clew_events_stored_total"] > 0
     assert 'clew_queue_runs{status="pending"} 1.0' in text
     assert thread not in text
+
+
+@pytest.mark.parametrize(
+    ("attempt", "request_body", "expected"),
+    [(1, {}, 5.0), (1, {"after_seconds": 3.0}, 2.0), (2, {}, None)],
+)
+def test_a_run_waits_from_when_it_could_start(attempt: int, request_body: Any, expected: float | None) -> None:
+    fields = dict.fromkeys(RunRow._fields)
+    run = RunRow(
+        **{**fields, "attempt": attempt, "created_at": 0, "updated_at": 5_000_000, "request": request_body}  # type: ignore[arg-type] - the rest does not matter
+    )
+
+    assert waited(run) == expected
 
 
 def test_metrics_are_there_when_the_database_is_not(here: InProcess, caplog: pytest.LogCaptureFixture) -> None:

@@ -90,6 +90,7 @@ def test_a_run_belongs_to_the_request_that_made_it_on_any_replica(traces: Traces
     told = {name: run.attributes[name] for name in ("gen_ai.conversation.id", "clew.run.id", "clew.graph.id")}
     assert told == {"gen_ai.conversation.id": thread, "clew.run.id": made["run_id"], "clew.graph.id": "made"}
     assert run.attributes["gen_ai.agent.id"] == made["assistant_id"]
+    assert "trace" not in made["kwargs"]
 
 
 def test_work_that_another_process_does_belongs_to_the_trace(traces: Traces) -> None:

@@ -25,7 +25,7 @@ from clew.threads import Thread
 from clew.types import StateSnapshot
 
 Json = dict[str, Any]
-_OWN_KEYS = ("config", "webhook")  # who asked is in the one, and a secret may be in the other
+_OWN_KEYS = ("config", "trace", "webhook")  # who asked is in the first, and a secret may be in the last
 _JSON: Any = {"by_alias": False, "bytes_mode": "base64", "inf_nan_mode": "null", "timedelta_mode": "float"}
 
 

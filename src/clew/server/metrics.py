@@ -101,11 +101,12 @@ class Metrics:
         """How many runs this process executes at once at most."""
         self._run_slots.set(count)
 
-    def run_started(self, wait_seconds: float) -> None:
+    def run_started(self, wait_seconds: float | None) -> None:
         """A run was claimed, `wait_seconds` after it could have started; `run_ended` or `run_left` follows."""
         self._runs_started.inc()
         self._runs_active.inc()
-        self._run_wait.observe(max(0.0, wait_seconds))
+        if wait_seconds is not None:
+            self._run_wait.observe(max(0.0, wait_seconds))
 
     def run_ended(self, status: str, seconds: float) -> None:
         """This process ended a run `seconds` after it had claimed it; `status` is the one that the run's row has."""

@@ -118,6 +118,7 @@ def new_run(
         "durability": body.durability or {True: "async", False: "exit", None: None}[body.checkpoint_during],
         "strict_resume": body.strict_resume,
         "webhook": body.webhook,
+        "after_seconds": body.after_seconds,
         "trace": telemetry.carried(),
         **at,
     }

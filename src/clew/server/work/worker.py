@@ -160,7 +160,7 @@ class Worker:
             return
         self._strays.pop(run.run_id, None)
         job = self._jobs[run.run_id] = _Job(run, self.feeds.open(run.run_id, 1), time.monotonic())
-        self._metrics.run_started(max(0.0, (run.updated_at - run.created_at) / 1_000_000))
+        self._metrics.run_started(waited(run))
         task = job.outer = asyncio.get_running_loop().create_task(self._work(job))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -347,3 +347,10 @@ class Worker:
         self._metrics.events_stored(count)
         if run_id in self._wanted:
             self.signals.show(run_id)
+
+
+def waited(run: RunRow) -> float | None:
+    """How many seconds a run has waited since it could start; of one that was taken over, that is not known."""
+    if run.attempt > 1:
+        return None
+    return (run.updated_at - run.created_at) / 1_000_000 - (run.request.get("after_seconds") or 0)
