@@ -15,6 +15,7 @@ from typing import Annotated, Any, Self, TypedDict
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langgraph_sdk.client import LangGraphClient, SyncLangGraphClient
@@ -190,14 +191,19 @@ class Live:
     """A service on a port of its own; a context manager."""
 
     def __init__(self, saver: Any, store: Any = None, graphs: Mapping[str, Any] | None = None, **settings: Any) -> None:
-        given = {name: make() for name, make in GRAPHS.items()} if graphs is None else graphs
-        self.app = create_app(given, saver, store=store, **{"auth": owner_of, **settings})
+        self.app = self.application(saver, store, graphs, **settings)
         self._port = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._port.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.server = uvicorn.Server(uvicorn.Config(self.app, log_level="warning", lifespan="on"))
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="service", daemon=True)
+
+    @staticmethod
+    def application(saver: Any, store: Any, graphs: Mapping[str, Any] | None = None, **settings: Any) -> FastAPI:
+        """What it serves: by default all graphs of this module."""
+        given = {name: make() for name, make in GRAPHS.items()} if graphs is None else graphs
+        return create_app(given, saver, store=store, **{"auth": owner_of, **settings})
 
     def _serve(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:

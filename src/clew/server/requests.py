@@ -77,6 +77,9 @@ class RunCreate(Body):
         for key, kind in (("configurable", dict), ("metadata", dict), ("tags", list), ("recursion_limit", int)):
             if config is not None and config.get(key) is not None and not isinstance(config[key], kind):
                 raise ValueError(f"{key} is not a {kind.__name__}")
+        limit = (config or {}).get("recursion_limit")
+        if limit is not None and limit < 1:
+            raise ValueError("recursion_limit is less than 1")
         return config
 
     @property
