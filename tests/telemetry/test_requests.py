@@ -34,6 +34,8 @@ def test_a_request_is_a_span_of_the_trace_that_its_headers_name(traces: Traces) 
         for path in ("/threads/none", "/breaks"):
             api.request("GET", path, headers=HEADERS)
         api.request("GET", "/nowhere")
+        for probe in ("/ok", "/metrics"):
+            api.request("GET", probe)
 
     found, broken, nowhere = traces.spans
     assert (found.name, found.kind.name) == ("GET /threads/{thread_id}", "SERVER")
@@ -61,7 +63,7 @@ def test_a_request_that_is_traced_already_is_not_traced_twice(traces: Traces) ->
 
         async def around() -> Any:
             with tracer.start_as_current_span("their own"):
-                return await api._http.get("/ok")
+                return await api._http.get("/info")
 
         assert runner.run(around()).status_code == 200
 

@@ -178,10 +178,11 @@ class Metrics:
             for sample in family.samples:
                 if sample.name.endswith("_bucket"):
                     continue
+                value = _whole(sample.value)
                 if sample.labels:
-                    found.setdefault(sample.name, []).append({"labels": dict(sample.labels), "value": sample.value})
+                    found.setdefault(sample.name, []).append({"labels": dict(sample.labels), "value": value})
                 else:
-                    found[sample.name] = sample.value
+                    found[sample.name] = value
         return found
 
     def _platform_queue(self) -> dict[str, Any]:
@@ -196,4 +197,8 @@ class Metrics:
 def _values(gauge: Gauge) -> Iterator[tuple[Mapping[str, str], float]]:
     for family in gauge.collect():
         for sample in family.samples:
-            yield sample.labels, sample.value
+            yield sample.labels, _whole(sample.value)
+
+
+def _whole(value: float) -> float:
+    return int(value) if float(value).is_integer() else value

@@ -68,6 +68,6 @@ def joined(carried: Mapping[str, str] | None) -> AbstractContextManager[Any]:
 def request_began(scope: Mapping[str, Any]) -> RequestSpan | None:
     """A span for an HTTP request, given as its ASGI scope, in the trace that its headers name.
 
-    None without telemetry, or where a middleware of the application's own traces the request already.
+    None without telemetry, for `/ok` and `/metrics`, and where a middleware of the application's own has made one.
     """
     return None if _active is None else _active.request_began(scope)

@@ -13,9 +13,13 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
+PROBES = ("/ok", "/metrics")  # asked again and again, and by nobody who reads traces
+
 
 def begin(tracer: Tracer, seconds: Histogram, scope: Mapping[str, Any]) -> RequestSpan | None:
-    """The span of a request, made current; None if what is around the application has made one."""
+    """The span of a request, made current; None if what is around the application has made one, or it is a probe."""
+    if scope["path"].removeprefix(scope.get("root_path", "")) in PROBES:
+        return None
     if trace.get_current_span().get_span_context().is_valid:
         return None
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
