@@ -161,7 +161,7 @@ def test_project_with_a_memory_and_an_end_of_it(tmp_path: Path) -> None:
     config = {
         "graphs": {"agent": "agent.py:graph"},
         "store": {
-            "index": {"embed": "./embed.py:embed", "dims": 3, "fields": ["text"]},
+            "index": {"embed": "./embed.py:embed", "dims": 3, "fields": ["text"], "clear_fields": []},
             "ttl": {"default_ttl": 1440, "refresh_on_read": False, "sweep_interval_minutes": 10},
         },
         "checkpointer": {
@@ -182,6 +182,7 @@ def test_project_with_a_memory_and_an_end_of_it(tmp_path: Path) -> None:
 
     assert deployment.index is not None
     assert (deployment.index["embed"]([""]), deployment.index["fields"]) == ([[1.0, 0.0, 0.0]], ["text"])  # type: ignore[operator] - a function
+    assert deployment.index["clear_fields"] == []
     assert deployment.item_ttl == {
         "default_ttl": 1440,
         "refresh_on_read": False,

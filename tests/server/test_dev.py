@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -85,7 +86,11 @@ def test_the_service_ends_with_its_supervisor(tmp_path: Path) -> None:
         pid = get(f"{served.serving()}/who").json()["pid"]
         served.signal(signal.SIGKILL)
 
-        wait_until(lambda: not is_running(pid))
+        try:
+            wait_until(lambda: not is_running(pid))
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         with pytest.raises(httpx.ConnectError):
             get(f"{served.url}/ok")
 

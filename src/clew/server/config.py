@@ -165,6 +165,8 @@ class IndexConfig(Section):
     """`./file.py:function`, `module:object`, or `provider:model` of LangChain."""
     dims: Annotated[int, Field(gt=0)]
     fields: list[str] | None = None
+    clear_fields: list[str] | None = None
+    """Where values are encrypted: those whose vectors may be stored all the same. Not a key of the platform's."""
 
 
 class ItemTtlConfig(Section):

@@ -202,7 +202,10 @@ class _Loader:
             return None
         embed = store.index.embed
         named: Any = self._object("store.index.embed", embed) if _is_object(embed) else embed
-        return IndexConfig(embed=named, dims=store.index.dims, fields=store.index.fields)
+        index = IndexConfig(embed=named, dims=store.index.dims, fields=store.index.fields)
+        if store.index.clear_fields is not None:
+            index["clear_fields"] = store.index.clear_fields
+        return index
 
     def _webhooks(self, webhooks: WebhooksConfig) -> WebhookSettings:
         url, headers = webhooks.url or WebhookUrlConfig(), dict[str, str]()
