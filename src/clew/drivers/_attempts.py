@@ -32,6 +32,9 @@ def questions_of(error: BaseException) -> tuple[Interrupt, ...] | None:
     """What an interrupt asks, or a group of nothing but interrupts; None for any other error."""
     if isinstance(error, GraphInterrupt):
         return tuple(error.interrupts)
+    peer = sys.modules.get("langgraph.errors")  # never imported by clew: but its `RemoteGraph` may be a node here
+    if peer is not None and isinstance(error, peer.GraphInterrupt):
+        return tuple(Interrupt(each.value, each.id) for each in error.args[0])
     if not isinstance(error, BaseExceptionGroup):
         return None
     found: list[Interrupt] = []
