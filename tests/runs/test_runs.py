@@ -157,7 +157,12 @@ def test_making_way(office: Office, strategy: Any) -> None:
         with pytest.raises(RunNotFoundError):
             office.status("t", "waiting")
     assert office.claimed() == [], "it waits until the other one has ended"
-    office.end(run, status="interrupted")
+    if strategy == "interrupt":
+        assert office.end(run, status="interrupted")
+    else:
+        assert not office.end(run), "it was said that it leaves nothing"
+        assert office.do(lambda: runs.roll_back(office.place("t"), run, "another")) is None
+        assert office.do(lambda: runs.roll_back(office.place("t"), run, "w")) == "busy"
     assert office.claimed() == ["new"]
 
 
@@ -166,13 +171,32 @@ def test_cancelling(office: Office) -> None:
     assert office.do(lambda: runs.cancel_run(office.place("t"), "r1", "interrupt")).status == "interrupted"
     office.add("t", "r2")
     (run,) = office.claim("w")
-    asked = office.do(lambda: runs.cancel_run(office.place("t"), "r2", "rollback"))
-    assert (asked.status, asked.cancel) == ("running", "rollback")
+    asked = office.do(lambda: runs.cancel_run(office.place("t"), "r2", "interrupt"))
+    assert (asked.status, asked.cancel) == ("running", "interrupt")
     office.end(run, status="interrupted")
     ended = office.do(lambda: runs.cancel_run(office.place("t"), "r2", "interrupt"))
     assert ended.status == "interrupted"
     with pytest.raises(RunNotFoundError):
         office.do(lambda: runs.cancel_run(office.place("another thread"), "r2", "interrupt"))
+
+
+def test_what_is_to_be_rolled_back_stays_so(office: Office) -> None:
+    office.add("t", "r1")
+    (run,) = office.claim("w")
+    for action in ("interrupt", "rollback", "interrupt"):
+        office.do(lambda action=action: runs.cancel_run(office.place("t"), "r1", action))
+    assert office.do(lambda: runs.renew_runs("w", MINUTE)) == {"r1": (1, "rollback")}
+    assert not office.end(run)
+
+
+def test_a_run_that_waits_again_can_be_rolled_back(office: Office) -> None:
+    office.add("t", "r1")
+    office.claim("w", lease=0)
+    office.sweep()
+    assert office.do(lambda: runs.cancel_run(office.place("t"), "r1", "rollback")).status == "interrupted"
+    with pytest.raises(RunNotFoundError):
+        office.status("t", "r1")
+    assert office.threads.get("t").status == "idle"
 
 
 def test_a_lost_worker_s_run_is_taken_over_and_the_lost_one_is_fenced(office: Office) -> None:

@@ -60,6 +60,11 @@ class RunRow(NamedTuple):
         """Whether it has ended."""
         return self.status not in ("pending", "running")
 
+    @property
+    def is_repeated(self) -> bool:
+        """Whether a worker had it before the one that has it now; one that gave it back made no attempt of it."""
+        return self.epoch > 1
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -184,7 +189,7 @@ def _make_way(
             yield Query("run_cancel", (place.tenant, run.run_id, strategy))
             cancelled.append(run.run_id)
         elif strategy == "rollback":
-            yield from remove_run(place, run.run_id)
+            yield from (roll_back(place, run) if run.epoch else remove_run(place, run.run_id))
             removed.append(run.run_id)
         else:
             yield Query("run_set", (place.tenant, run.run_id, "pending", "interrupted", None))
@@ -234,6 +239,9 @@ def cancel_run(place: Place, run_id: str, action: Action, *, leaves: str = "idle
     """Ask for a run's end: one that waits ends at once, and leaves its thread in that status; one that runs ends when
     its worker hears of it."""
     run = yield from get_run(place, run_id)
+    if run.status == "pending" and run.epoch and action == "rollback":  # it has run before: there may be something
+        yield from roll_back(place, run)
+        return run._replace(status="interrupted")
     if run.status == "pending":
         yield Query("run_set", (place.tenant, run_id, "pending", "interrupted", None))
         yield Query("run_settle", (place.tenant, place.thread, leaves))
@@ -245,9 +253,14 @@ def cancel_run(place: Place, run_id: str, action: Action, *, leaves: str = "idle
 # Workers
 
 
-def claim_runs(root: Place, owner: str, lease: int, limit: int) -> Steps[list[RunRow]]:
-    """Take up to `limit` runs that can start, for `lease` microseconds; of each thread the oldest that waits."""
-    rows = yield Query("run_claim", (owner, lease, limit))
+def claim_runs(
+    root: Place, owner: str, lease: int, limit: int, last: int = 1_000_000, *, takes_last: bool = True
+) -> Steps[list[RunRow]]:
+    """Take up to `limit` runs that can start, for `lease` microseconds; of each thread the oldest that waits.
+
+    Of those that were lost `last` times at least, one, and with `takes_last` only: it may be what its workers died of.
+    """
+    rows = yield Query("run_claim", (owner, lease, limit, last, int(takes_last)))
     return [_read(_of(root, row), row) for row in rows]
 
 
@@ -298,8 +311,11 @@ def end_run(
     return answers[-1][0][0] if answers[-1] else ""
 
 
-def roll_back(place: Place, run: RunRow) -> Steps[str]:
-    """Take a run back: its checkpoints, its events and itself; gives the thread's status then."""
+def roll_back(place: Place, run: RunRow, owner: str | None = None) -> Steps[str | None]:
+    """Take a run back: its checkpoints, its events and itself; gives the thread's status then ("": it is gone). With
+    `owner`, only while that worker has it; None: it does not any more, and nothing was changed."""
+    if owner is not None and not (yield Query("run_guard", (run.tenant, run.run_id, owner, run.epoch))):
+        return None
     yield from upkeep.delete_run(place, id_bytes(run.run_id))
     yield from _fence(place)
     yield from remove_run(place, run.run_id)
@@ -328,6 +344,7 @@ def sweep_runs(root: Place, max_attempts: int, limit: int) -> Steps[Swept]:
             yield from _settle(place, run, "interrupted")
             swept.cancelled.append(run)
         elif run.attempt < max_attempts:
+            yield from _fence(place)
             yield Query("run_set", (*key, "pending", None))
             swept.waiting.append(run)
         else:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from clew import telemetry
+from clew import _failpoints, telemetry
 from clew.checkpoint.base import CheckpointTuple
 from clew.constants import NULL_TASK_ID
 from clew.errors import AmbiguousResumeError, ClewError, ThreadConflictError, UnknownInterruptError
@@ -23,6 +23,7 @@ from clew.server.states import command_of
 from clew.server.users import USER, User, with_user
 from clew.server.work.queue import RunQueue
 from clew.server.work.recorder import Recorder, engine_modes
+from clew.server.work.repeated import Chunk, Repeated, shown_by, stored_by
 from clew.storage.runs import RunRow
 from clew.store.base import BaseStore
 from clew.types import Command
@@ -30,6 +31,7 @@ from clew.types import Command
 _TRIES = 3  # after another claim of the thread that was on its way when the run began
 _KEPT = ("tags", "recursion_limit", "max_concurrency", "run_name")
 Json = dict[str, Any]
+Show = Callable[[Chunk], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Execution:
         conflict: BaseException | None = None
         for attempt in range(_TRIES):
             try:
-                return await self._run(run, recorder, began, is_repeated=run.epoch > 1 or attempt > 0)
+                return await self._run(run, recorder, began, is_repeated=run.is_repeated or attempt > 0)
             except ThreadConflictError as error:
                 # Another claim came first: of a worker that was thought lost, or of somebody who uses the thread
                 # without the service. What is stored decides how to go on, if the run is still this worker's.
@@ -85,9 +87,11 @@ class Execution:
         purpose = Purpose("threads.create_run", user, request.get("context"))
         try:
             async with self._registry.open(request["graph_id"], store, config, purpose) as graph:
+                _failpoints.hit("run.opened")
                 given = await self._given(graph, run, config, began, is_repeated=is_repeated)
+                show = await self._repeated(graph, run, recorder) if is_repeated else recorder.show
                 with telemetry.joined(request.get("trace")):
-                    served = await self._served(graph, run, given, config, recorder)
+                    served = await self._served(graph, run, given, config, show)
         except ThreadConflictError:
             raise
         except (UnknownInterruptError, AmbiguousResumeError) as error:  # the thread is as it was
@@ -97,7 +101,14 @@ class Execution:
             return Ending("error", "error", error=said(error))
         return _ending(run, served)
 
-    async def _served(self, graph: Any, run: RunRow, given: Any, config: Json, recorder: Recorder) -> Served:
+    async def _repeated(self, graph: Any, run: RunRow, recorder: Recorder) -> Show:
+        """What shows a run that is gone on with."""
+        await recorder.settled()
+        repeated = Repeated(recorder.show, await shown_by(self._queue, run))
+        repeated.catch_up(await stored_by(graph, run))
+        return repeated.show
+
+    async def _served(self, graph: Any, run: RunRow, given: Any, config: Json, show: Show) -> Served:
         request = run.request
         modes = engine_modes(request.get("stream_mode") or ())
         options = Options(
@@ -111,11 +122,11 @@ class Execution:
         )
         if not options.subgraphs:
             return await run_served(
-                graph, given, config, options, lambda chunk: recorder.show(((), *chunk)),
+                graph, given, config, options, lambda chunk: show(((), *chunk)),
                 guard=(run.run_id, self._owner, run.epoch), server_info=_server_info(run),
             )  # fmt: skip
         return await run_served(
-            graph, given, config, options, recorder.show,
+            graph, given, config, options, show,
             guard=(run.run_id, self._owner, run.epoch), server_info=_server_info(run),
         )  # fmt: skip
 
@@ -160,7 +171,7 @@ def config_of(run: RunRow) -> Json:
     for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map"):
         if request.get(key):
             configurable[key] = request[key]
-    if request.get("strict_resume") and run.epoch <= 1:
+    if request.get("strict_resume") and not run.is_repeated:
         configurable["__pregel_strict_resume"] = True
     config: Json = {
         "configurable": configurable,

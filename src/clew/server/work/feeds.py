@@ -90,9 +90,9 @@ class Feeds:
         self._signals = signals
         self._here: dict[str, Feed] = {}
 
-    def open(self, run_id: str, first: int) -> Feed:
-        """The feed of a run that is executed here from now on; `first` is the number of its next event."""
-        feed = self._here[run_id] = Feed(first)
+    def open(self, run_id: str, feed: Feed) -> Feed:
+        """Show a run's readers that it is executed here."""
+        self._here[run_id] = feed
         return feed
 
     def drop(self, run_id: str, feed: Feed) -> None:

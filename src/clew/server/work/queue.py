@@ -51,7 +51,9 @@ class RunQueue:
         """Make a run; see `clew.storage.runs.add_run`."""
         place = self.storage.place(check_thread_id(thread))
         return await self._write(
-            thread, lambda: rules.add_run(place, new, user_id=user_id, if_missing=if_missing, only=only, is_last=True)
+            thread,
+            lambda: rules.add_run(place, new, user_id=user_id, if_missing=if_missing, only=only, is_last=True),
+            "make",
         )
 
     async def get(self, thread: str, run_id: str) -> RunRow:
@@ -81,17 +83,17 @@ class RunQueue:
     async def settle(self, thread: str, status: str) -> None:
         """Set a thread's status, unless it has runs that wait or run."""
         tenant = self.storage.tenant
-        await self._write(thread, lambda: rules.settle_thread(tenant, thread, status))
+        await self._write(thread, lambda: rules.settle_thread(tenant, thread, status), "settle")
 
     async def cancel(self, thread: str, run_id: str, action: Action, leaves: str = "idle") -> RunRow:
         """Ask for a run's end; gives the run as it is then."""
         place = self.storage.place(thread)
-        return await self._write(thread, lambda: rules.cancel_run(place, run_id, action, leaves=leaves))
+        return await self._write(thread, lambda: rules.cancel_run(place, run_id, action, leaves=leaves), "cancel")
 
     async def remove(self, thread: str, run_id: str) -> None:
         """Delete a run with its events."""
         place = self.storage.place(thread)
-        await self._write(thread, lambda: rules.remove_run(place, run_id))
+        await self._write(thread, lambda: rules.remove_run(place, run_id), "remove")
 
     async def events(self, run: RunRow, after: int, limit: int = 50) -> list[tuple[int, str, bytes]]:
         """What a run has shown after event number `after`."""
@@ -105,10 +107,12 @@ class RunQueue:
 
     # For workers
 
-    async def claim(self, owner: str, lease: int, limit: int) -> list[RunRow]:
+    async def claim(self, owner: str, lease: int, limit: int, last: int, *, takes_last: bool) -> list[RunRow]:
         """Take runs that can start."""
         place = self.storage.place(_QUEUE)
-        return await self._write(_QUEUE, lambda: rules.claim_runs(place, owner, lease, limit))
+        return await self._write(
+            _QUEUE, lambda: rules.claim_runs(place, owner, lease, limit, last, takes_last=takes_last), "take"
+        )
 
     async def sweep(self, max_attempts: int) -> Swept:
         """See to runs whose worker was lost."""
@@ -121,14 +125,14 @@ class RunQueue:
                 yield from add_delivery(self.place(run), run, "error", error)
             return swept
 
-        swept = await self._write(_QUEUE, steps)
+        swept = await self._write(_QUEUE, steps, "sweep")
         for run in swept.cancelled:
             self.forget(run)
         return swept
 
     def renew(self, owner: str, lease: int) -> dict[str, tuple[int, str | None]]:
         """Hold on to a worker's runs; blocks."""
-        op = self._op(f"beat {owner}", lambda: rules.renew_runs(owner, lease), "run")
+        op = self._op(f"beat {owner}", lambda: rules.renew_runs(owner, lease), "run.renew")
         return self.storage.run(op)
 
     async def holds(self, run: RunRow, owner: str) -> bool:
@@ -137,12 +141,12 @@ class RunQueue:
 
     async def begin(self, run: RunRow, owner: str, began: Mapping[str, Any]) -> bool:
         """Keep what a run's first worker found; False: the run was lost."""
-        return await self._write(run.thread, lambda: rules.begin_run(run, owner, began))
+        return await self._write(run.thread, lambda: rules.begin_run(run, owner, began), "begin")
 
     async def add_events(self, run: RunRow, owner: str, first: int, events: Sequence[Event]) -> bool:
         """Keep what a run shows; False: the run was lost."""
         place = self.place(run)
-        return await self._write(run.thread, lambda: rules.add_events(place, run, owner, first, events))
+        return await self._write(run.thread, lambda: rules.add_events(place, run, owner, first, events), "show")
 
     async def end(
         self,
@@ -166,21 +170,21 @@ class RunQueue:
                 yield from add_delivery(place, run, status, error, values)
             return left
 
-        left = await self._write(run.thread, steps)
+        left = await self._write(run.thread, steps, "end")
         if run.is_ephemeral:
             self.forget(run)
         return left
 
-    async def roll_back(self, run: RunRow) -> str:
-        """Take a run back; gives its thread's status."""
+    async def roll_back(self, run: RunRow, owner: str) -> str | None:
+        """Take a worker's run back; gives its thread's status, None: the run was lost."""
         place = self.place(run)
-        left = await self._write(run.thread, lambda: rules.roll_back(place, run))
+        left = await self._write(run.thread, lambda: rules.roll_back(place, run, owner), "roll_back")
         self.forget(run)
         return left
 
     async def release(self, owner: str, run_id: str | None = None) -> list[str]:
         """Give back a worker's runs, or one of them."""
-        return await self._write(_QUEUE, lambda: rules.release_runs(owner, run_id))
+        return await self._write(_QUEUE, lambda: rules.release_runs(owner, run_id), "release")
 
     def forget(self, run: RunRow) -> None:
         """Drop what is kept in memory of a thread that was changed from outside of its log."""
@@ -194,5 +198,6 @@ class RunQueue:
         """Ask one thing: it needs no transaction, and travels with others."""
         return await self.storage.arun(self._op(thread, steps, kind))
 
-    async def _write(self, thread: str, steps: Callable[[], Steps[T]]) -> T:
-        return await self.storage.arun(self._op(thread, steps, "run"))
+    async def _write(self, thread: str, steps: Callable[[], Steps[T]], name: str) -> T:
+        """Do something in a transaction; `name` is what a test calls it that kills the process in the middle of it."""
+        return await self.storage.arun(self._op(thread, steps, f"run.{name}"))

@@ -71,11 +71,14 @@ class Recorder:
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.get_running_loop().create_task(self._flush())
 
+    async def settled(self) -> None:
+        """Wait until what was taken is stored, or cannot be."""
+        if self._flushing is not None:
+            await asyncio.wait([self._flushing])
+
     async def rest(self) -> tuple[int, list[Event]]:
         """Wait for what is being stored, and give what is not, with the number of its first event."""
-        flushing = self._flushing
-        if flushing is not None:
-            await asyncio.wait([flushing])
+        await self.settled()
         events, self._waiting = self._waiting, []
         return self._feed.last + 1, events
 

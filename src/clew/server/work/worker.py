@@ -13,8 +13,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Literal
 
-from clew import _failpoints
-from clew.errors import ClewError
+from clew.errors import ClewError, RunNotFoundError
 from clew.server.errors import log
 from clew.server.formats import encoded
 from clew.server.metrics import Metrics
@@ -159,7 +158,10 @@ class Worker:
         if known is not None and known.run.epoch >= run.epoch:
             return
         self._strays.pop(run.run_id, None)
-        job = self._jobs[run.run_id] = _Job(run, self.feeds.open(run.run_id, 1), time.monotonic())
+        feed = Feed(1) if run.is_repeated else self.feeds.open(run.run_id, Feed(1))
+        job = self._jobs[run.run_id] = _Job(run, feed, time.monotonic())
+        if run.cancel is not None:
+            job.why = "rollback" if run.cancel == "rollback" else "interrupt"
         self._metrics.run_started(waited(run))
         task = job.outer = asyncio.get_running_loop().create_task(self._work(job))
         self._tasks.add(task)
@@ -189,9 +191,12 @@ class Worker:
 
     async def _claim(self) -> None:
         while (free := self.settings.max_runs - len(self._jobs)) > 0:
-            runs = await self.queue.claim(self.id, self._lease, free)
+            # A run that is lost once more is given up: of these one at a time, so that the one which kills its workers
+            # takes no other along.
+            last = max(1, self.settings.max_attempts - 1)
+            is_trying = any(job.run.attempt > last for job in self._jobs.values())
+            runs = await self.queue.claim(self.id, self._lease, free, last, takes_last=not is_trying)
             for run in runs:
-                _failpoints.hit("run.claimed")
                 self.begin(run)
             if len(runs) < free:
                 return
@@ -236,11 +241,12 @@ class Worker:
     async def _executed(self, job: _Job) -> Ending | None:
         """Run, and store how it ended; None if the run is not this worker's to end."""
         run = job.run
-        if run.attempt > 1:
+        if run.is_repeated:
             job.feed.last = await self.queue.last_event(run)
+            self.feeds.open(run.run_id, job.feed)
         recorder = Recorder(
             self.queue, run, self.id, job.feed, run.request.get("stream_mode") or (),
-            on_stored=lambda count: self._on_stored(run.run_id, count), on_lost=lambda: job.stop("lost"),
+            on_stored=lambda count: self._on_stored(run.run_id, count), on_lost=lambda: self._lose(job),
         )  # fmt: skip
         if run.attempt > 1:
             recorder.add("metadata", encoded({"run_id": run.run_id, "attempt": run.attempt}))
@@ -257,19 +263,32 @@ class Worker:
         if recorder.error is not None:
             raise recorder.error
         if job.why == "rollback":
-            left = await self.queue.roll_back(run)
-            job.feed.close(End(None))
-            self._after(left)
-            return Ending("interrupted", "idle")
+            return await self._roll_back(job)
         if ending is None:
             ending = Ending("interrupted", await self._execution.left(run))
-        return ending if await self._end(job, ending, recorder, batch) else None
+        if await self._end(job, ending, recorder, batch):
+            return ending
+        return await self._roll_back(job) if await self._is_to_be_rolled_back(run) else None
+
+    async def _is_to_be_rolled_back(self, run: RunRow) -> bool:
+        """Whether a run cannot end by itself any more: somebody was told that it is taken back."""
+        try:
+            return (await self.queue.find(run.run_id, None)).cancel == "rollback"
+        except RunNotFoundError:
+            return False
+
+    async def _roll_back(self, job: _Job) -> Ending | None:
+        left = await self.queue.roll_back(job.run, self.id)
+        if left is None:
+            return None
+        job.feed.close(End(None))
+        self._after(left)
+        return Ending("interrupted", "idle")
 
     async def _end(self, job: _Job, ending: Ending, recorder: Recorder, batch: tuple[int, list[Event]]) -> bool:
         run, (first, events) = job.run, batch
         if ending.output is not None and ending.output != recorder.last_values:
             events.append((OUTPUT, ending.output))
-        _failpoints.hit("run.ending")
         left = await self.queue.end(
             run, self.id, ending.status, ending.error, ending.leaves, (first, events), ending.output
         )
@@ -305,13 +324,18 @@ class Worker:
                 continue
             if found is None or found[0] != job.run.epoch:
                 if job.feed.end is None and (job.inner is None or not job.inner.done()):
-                    log.warning("run %s is not this worker's any more", run_id)
-                    self._metrics.lease_lost()
-                    job.feed.lose()
-                    job.stop("lost")
+                    self._lose(job)
             elif found[1] in ("interrupt", "rollback"):
                 job.stop("rollback" if found[1] == "rollback" else "interrupt")
         self._see_to_strays(renewed)
+
+    def _lose(self, job: _Job) -> None:
+        """Go no further with a run: it is another worker's, or what it shows cannot be stored."""
+        if not job.feed.is_lost:
+            log.warning("run %s is not this worker's any more", job.run.run_id)
+            self._metrics.lease_lost()
+            job.feed.lose()
+        job.stop("lost")
 
     def _see_to_strays(self, renewed: Renewed) -> None:
         """Runs that were given to this worker by a request that was cut off before it said so: they wait again."""

@@ -48,6 +48,10 @@ update clew_run
                               and (other.status = 'running'
                                    or (other.status = 'pending' and other.run_after <= (extract(epoch from clock_timestamp()) * 1000000)::bigint
                                        and (other.created_at, other.run_id) < (waiting.created_at, waiting.run_id))))
+           and (waiting.attempt < $4
+                or $5::integer = 1 and not exists (select 1 from clew_run as older
+                                    where older.status = 'pending' and older.attempt >= $4
+                                      and (older.created_at, older.run_id) < (waiting.created_at, waiting.run_id)))
          order by waiting.priority desc, waiting.created_at, waiting.run_id
          limit $3 for update skip locked)
    and status = 'pending'
@@ -63,6 +67,10 @@ returning run_id, epoch, cancel
 select 1 from clew_run
  where tenant = $1 and run_id = $2 and owner = $3 and epoch = $4 and status = 'running'
 
+-- name: run_guard_locked
+select 1 from clew_run
+ where tenant = $1 and run_id = $2 and owner = $3 and epoch = $4 and status = 'running' for update
+
 -- name: run_begin
 update clew_run set began = $5
  where tenant = $1 and run_id = $2 and owner = $3 and epoch = $4 and status = 'running'
@@ -70,7 +78,7 @@ update clew_run set began = $5
 -- name: run_end
 update clew_run
    set status = $5, error = $6, lease_until = null, updated_at = (extract(epoch from clock_timestamp()) * 1000000)::bigint, ended_at = (extract(epoch from clock_timestamp()) * 1000000)::bigint
- where tenant = $1 and run_id = $2 and owner = $3 and epoch = $4 and status in ('running', $5)
+ where tenant = $1 and run_id = $2 and owner = $3 and epoch = $4 and (status = $5 or status = 'running' and cancel is distinct from 'rollback')
 
 -- name: run_release
 update clew_run
@@ -93,7 +101,7 @@ update clew_run
 
 -- name: run_cancel
 update clew_run
-   set cancel = $3, updated_at = (extract(epoch from clock_timestamp()) * 1000000)::bigint
+   set cancel = case when cancel = 'rollback' then cancel else $3 end, updated_at = (extract(epoch from clock_timestamp()) * 1000000)::bigint
  where tenant = $1 and run_id = $2 and status = 'running'
 
 -- name: run_remove

@@ -45,6 +45,10 @@ update clew_run
                               and (other.status = 'running'
                                    or (other.status = 'pending' and other.run_after <= cast((julianday('now') - 2440587.5) * 86400000000 as integer)
                                        and (other.created_at, other.run_id) < (waiting.created_at, waiting.run_id))))
+           and (waiting.attempt < ?4
+                or ?5 = 1 and not exists (select 1 from clew_run as older
+                                    where older.status = 'pending' and older.attempt >= ?4
+                                      and (older.created_at, older.run_id) < (waiting.created_at, waiting.run_id)))
          order by waiting.priority desc, waiting.created_at, waiting.run_id
          limit ?3)
    and status = 'pending'
@@ -67,7 +71,7 @@ update clew_run set began = ?5
 -- name: run_end
 update clew_run
    set status = ?5, error = ?6, lease_until = null, updated_at = cast((julianday('now') - 2440587.5) * 86400000000 as integer), ended_at = cast((julianday('now') - 2440587.5) * 86400000000 as integer)
- where tenant = ?1 and run_id = ?2 and owner = ?3 and epoch = ?4 and status in ('running', ?5)
+ where tenant = ?1 and run_id = ?2 and owner = ?3 and epoch = ?4 and (status = ?5 or status = 'running' and cancel is not 'rollback')
 
 -- name: run_release
 update clew_run
@@ -90,7 +94,7 @@ update clew_run
 
 -- name: run_cancel
 update clew_run
-   set cancel = ?3, updated_at = cast((julianday('now') - 2440587.5) * 86400000000 as integer)
+   set cancel = case when cancel = 'rollback' then cancel else ?3 end, updated_at = cast((julianday('now') - 2440587.5) * 86400000000 as integer)
  where tenant = ?1 and run_id = ?2 and status = 'running'
 
 -- name: run_remove
