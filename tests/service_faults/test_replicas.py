@@ -144,7 +144,7 @@ def test_a_run_that_kills_its_workers_is_given_up_and_takes_no_other_along(repli
     for _ in range(2):
         replica.joined()
         replica.start()
-    house.wait_for("began", "two", 3, innocent)
+    house.until(lambda: (found := house.run(innocent)) is not None and found.attempt == 3)
     gate.touch()  # the last attempts are made one by one
     replica.joined()
     replica.start()
