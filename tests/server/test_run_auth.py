@@ -7,12 +7,13 @@ import uuid
 from typing import Any, TypedDict
 
 import pytest
+from langchain_core.messages import AIMessage
 from langgraph_sdk import Auth
 from langgraph_sdk.errors import ConflictError, NotFoundError
 
 from clew.graph import START, StateGraph
 from clew.runtime import Runtime
-from tests.server.kit import AGENT, InProcess, Serve, keyed
+from tests.server.kit import AGENT, Chat, InProcess, Serve, keyed
 
 FORGED = {
     "langgraph_auth_user": {"identity": "root"},
@@ -290,3 +291,31 @@ def test_a_refusal_of_a_run_has_the_handlers_words(serve: Serve) -> None:
     answer = serve(auth, graphs=GRAPHS).request("POST", "/runs/wait", json={"assistant_id": "agent", "input": INPUT})
 
     assert (answer.status_code, answer.json(), answer.headers["retry-after"]) == (429, {"detail": "one at a time"}, "7")
+
+
+def test_what_the_authentication_said_is_for_graphs_alone(serve: Serve) -> None:
+    auth = Auth()
+    auth.authenticate(lambda: {"identity": "ada", "token": "s3cret", "permissions": ["s3cret"]})
+
+    def reply(state: Chat, config: dict[str, Any]) -> Chat:
+        assert config["configurable"]["langgraph_auth_user"]["token"] == "s3cret"
+        return {"messages": [AIMessage("hello", id="1")]}
+
+    graph = StateGraph(Chat).add_node("reply", reply).add_edge(START, "reply").compile()
+    api = serve(auth, graphs={"agent": graph})
+    id = api.threads.create()["thread_id"]
+    modes = ["values", "updates", "messages-tuple", "debug", "tasks", "checkpoints", "custom"]
+    body = {"assistant_id": "agent", "input": {"messages": ["hi"]}, "stream_mode": modes, "stream_subgraphs": True}
+
+    answers = [api.request("POST", f"/threads/{id}/runs/stream", json=body)]
+    assert answers[0].status_code == 200, answers[0].text
+    run = api.runs.list(id)[0]["run_id"]
+    of_run = f"/threads/{id}/runs/{run}"
+    paths = [f"/threads/{id}{part}" for part in ("", "/state", "/history", "/runs")]
+    paths += [f"{of_run}{part}" for part in ("", "/join", "/stream")]
+    answers += [api.request("GET", path, headers={"last-event-id": "-1"}) for path in paths]
+    answers.append(api.request("POST", "/threads/search", json={}))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert "hello" in answers[0].text
+    assert [answer.request.url.path for answer in answers if "s3cret" in answer.text] == []

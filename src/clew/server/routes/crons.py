@@ -100,7 +100,6 @@ class CronSearch(CronWanted):
 @router.post("/threads/{thread_id}/runs/crons")
 async def create_for_thread(request: Request, asks: Asks, thread_id: ThreadId, body: CronCreate) -> Response:
     """Have runs be made on a thread, again and again."""
-    await asks.threads.aget(thread_id)
     return reply(cron_json(await _make(request, asks, thread_id, body)))
 
 
@@ -134,21 +133,24 @@ async def get(asks: Asks, cron_id: Text) -> Response:
 
 
 @router.patch("/runs/crons/{cron_id}")
-async def patch(asks: Asks, cron_id: Text, body: CronPatch) -> Response:
+async def patch(request: Request, asks: Asks, cron_id: Text, body: CronPatch) -> Response:
     """Change a cron; it is due at the next time from now on."""
     said = {name: value for name, value in body.given(*CronPatch.model_fields).items() if value is not None}
     if body.webhook is not None:
         check_url(body.webhook, asks.service.duties.settings.webhooks)
     payload = {name: value for name, value in said.items() if name not in _OWN}
-    changes = {name: said[name] for name in ("schedule", "timezone", "on_run_completed", "metadata") if name in said}
+    changes = {name: said[name] for name in ("schedule", "timezone", "on_run_completed") if name in said}
     if "enabled" in said:
         changes["enabled"] = int(said["enabled"])
     if "end_time" in body.model_fields_set:
         changes["end_time"] = _micros(body.end_time)
-    if payload:
-        changes["payload"] = payload
-    crons = await _granted(asks, "update", cron_id, payload=payload, schedule=body.schedule)
-    changed = await crons.change(cron_id, changes)
+    if payload:  # runs are asked for by who has said last what they do
+        changes |= {"payload": payload, "configurable": {**asks.configurable(), **configurable_of(request)}}
+    value = {"payload": payload, "schedule": body.schedule, "metadata": dict(body.metadata or {})}
+    granted = await asks.may("crons", "update", {"cron_id": named(cron_id), **value})
+    if granted.metadata:
+        changes["metadata"] = granted.metadata
+    changed = await Crons(asks.service.storage, asks.owner.user_id, granted.only).change(cron_id, changes)
     asks.service.duties.wake("crons")
     return reply(cron_json(changed))
 
@@ -170,12 +172,14 @@ async def _make(request: Request, asks: Caller, thread_id: str | None, body: Cro
         "threads",
         "create_run",
         {
-            "thread_id": thread_id,
-            "assistant_id": assistant.id,
+            "thread_id": None if thread_id is None else named(thread_id),
+            "assistant_id": named(assistant.id),
             "metadata": dict(body.metadata or {}),
             "kwargs": payload,
         },
     )
+    if thread_id is not None:
+        await asked.threads.aget(thread_id)
     metadata = asked.metadata if asked.only is None else {**asked.only.made(asked.metadata)}
     value = {"payload": payload, "schedule": body.schedule, "thread_id": thread_id, "user_id": asks.owner.user_id}
     granted = await asks.may("crons", "create", {**value, "end_time": body.end_time, "metadata": metadata})
@@ -212,8 +216,8 @@ async def _found(asks: Caller, body: CronWanted, **page: int) -> list[CronRow]:
     return await crons.list(body.thread_id, assistant_id, body.enabled, granted.metadata)
 
 
-async def _granted(asks: Caller, action: Action, cron_id: str, **value: Any) -> Crons:
-    granted = await asks.may("crons", action, {"cron_id": named(cron_id), "metadata": {}, **value})
+async def _granted(asks: Caller, action: Action, cron_id: str) -> Crons:
+    granted = await asks.may("crons", action, {"cron_id": named(cron_id)})
     return Crons(asks.service.storage, asks.owner.user_id, granted.only)
 
 
