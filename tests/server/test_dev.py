@@ -80,6 +80,7 @@ def test_it_starts_again_when_files_change(tmp_path: Path) -> None:
     assert (tmp_path / "clew.db").exists()
 
 
+@pytest.mark.long
 def test_the_service_ends_with_its_supervisor(tmp_path: Path) -> None:
     project(tmp_path)
     with process(tmp_path, "serve", "--reload", "--port", "0") as served:

@@ -12,6 +12,8 @@ import pytest
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
+from clew.checkpoint.sqlite import SqliteSaver
+from clew.store.sqlite import SqliteStore
 from tests.server.processes import AGENT, PATIENCE, get, process, wait_until
 
 WEBAPP = """
@@ -128,24 +130,25 @@ def opened(url: str, **headers: str) -> SyncLangGraphClient:
     return _clients[-1]
 
 
-def test_graph_is_served_and_what_is_stored_is_there_the_next_time(tmp_path: Path) -> None:
+def test_graph_is_served_and_what_is_stored_is_safe(tmp_path: Path) -> None:
     project(tmp_path)
-    with process(tmp_path, "serve", "agent.py:graph", "other=agent:builder", "--port", "0") as first:
-        client = opened(first.serving())
+    with process(tmp_path, "serve", "agent.py:graph", "other=agent:builder", "--port", "0") as served:
+        client = opened(served.serving())
         assert {each["graph_id"] for each in client.assistants.search()} == {"graph", "other"}
-        made = client.threads.create(graph_id="graph")
-        client.threads.update_state(made["thread_id"], {"text": "kept"}, as_node="say")
+        thread = client.threads.create(graph_id="graph")["thread_id"]
+        assert client.runs.wait(thread, "graph", input={"text": "kept"}) == {"text": "kept!"}
         client.store.put_item(["notes"], "one", {"text": "kept, too"})
+        served.signal(signal.SIGINT)
+        assert served.ended()[0] == 0
 
-        first.signal(signal.SIGTERM)
-        assert first.ended()[0] == 0
-
-    with process(tmp_path, "serve", "agent.py:graph", "--port", "0", "--db", "./clew.db") as second:
-        client = opened(second.serving())
-        assert client.threads.get_state(made["thread_id"])["values"] == {"text": "kept"}
-        assert client.store.get_item(["notes"], "one")["value"] == {"text": "kept, too"}
-        second.signal(signal.SIGINT)
-        assert second.ended()[0] == 0
+    path = str(tmp_path / "clew.db")
+    with SqliteSaver.from_conn_string(path) as saver, SqliteStore.from_conn_string(path) as store:
+        state = saver.get_tuple({"configurable": {"thread_id": thread}})
+        note = store.get(("notes",), "one")
+    assert state is not None
+    assert state.checkpoint["channel_values"]["text"] == "kept!"
+    assert note is not None
+    assert note.value == {"text": "kept, too"}
 
 
 def test_project_is_served_on_postgresql(tmp_path: Path, database: str) -> None:
@@ -250,6 +253,7 @@ def test_request_that_outlives_the_grace_is_cut(tmp_path: Path) -> None:
     assert (tmp_path / "closed").exists()
 
 
+@pytest.mark.long
 def test_in_public_only_who_has_a_key_is_served(tmp_path: Path) -> None:
     project(tmp_path)
     with process(tmp_path, "serve", "--host", "0.0.0.0", "--port", "0", CLEW_API_KEYS="secret:ada") as served:
