@@ -62,7 +62,8 @@ class Gate:
     def open(self) -> None:
         """Let those who wait pass, and all who come."""
         self._is_open = True
-        for loop, event in self._waiting:
+        while self._waiting:
+            loop, event = self._waiting.pop()
             loop.call_soon_threadsafe(event.set)
 
 
@@ -247,7 +248,9 @@ class _Room:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             answer = method(*args, **kwargs)
-            return self._each(answer) if hasattr(answer, "__aiter__") else self._run(answer)
+            if not hasattr(answer, "__aiter__"):
+                answer = self._run(answer)
+            return self._each(answer) if hasattr(answer, "__aiter__") else answer
 
         return call
 

@@ -219,6 +219,17 @@ def list_runs(place: Place, status: str | None, limit: int, offset: int) -> Step
     return [_read(place, row) for row in rows]
 
 
+def shown_runs(place: Place, ended: int, limit: int) -> Steps[list[RunRow]]:
+    """Runs of a thread that ended at that time or later, in that order, and then the one that runs."""
+    return [_read(place, row) for row in (yield Query("run_shown", (place.tenant, place.thread, ended, limit)))]
+
+
+def run_ends(place: Place) -> Steps[tuple[int, int, int]]:
+    """When a run of a thread ended last (0: never), how many runs it has, and the time now."""
+    last, count, now = (yield Query("run_ends", (place.tenant, place.thread)))[0]
+    return last, count, now
+
+
 def active_runs(place: Place) -> Steps[list[RunRow]]:
     """Runs of a thread that wait or run, oldest first."""
     return [_read(place, row) for row in (yield Query("run_active", (place.tenant, place.thread)))]
@@ -390,12 +401,15 @@ def _adding(place: Place, run: RunRow, owner: str, first: int, events: Sequence[
     return Query("event_add", (run.tenant, run.run_id, owner, run.epoch, place.thread, last, body))
 
 
-def list_events(place: Place, run_id: str, after: int, limit: int) -> Steps[list[tuple[int, str, bytes]]]:
-    """Events of a run after number `after`, at most `limit` batches of them: number, name and data."""
+def list_events(
+    place: Place, run_id: str, after: int, limit: int, *, whole: bool = False
+) -> Steps[list[tuple[int, str, bytes]]]:
+    """Events of a run after number `after`, at most `limit` batches of them: number, name and data. With `whole`, also
+    those that were stored together with the first."""
     found: list[tuple[int, str, bytes]] = []
     for last, body in (yield Query("event_list", (place.tenant, run_id, after, limit))):
         events = ormsgpack.unpackb(unpack(place.vault.open_task(place, _bound(_EVENTS, run_id, last, body))))
-        found += [(seq, *event) for seq, event in enumerate(events, last - len(events) + 1) if seq > after]
+        found += [(seq, *event) for seq, event in enumerate(events, last - len(events) + 1) if whole or seq > after]
     return found
 
 

@@ -26,7 +26,7 @@ from clew.server.work.recorder import Recorder, engine_modes
 from clew.server.work.repeated import Chunk, Repeated, shown_by, stored_by
 from clew.storage.runs import RunRow
 from clew.store.base import BaseStore
-from clew.types import Command
+from clew.types import Command, Interrupt
 
 _TRIES = 3  # after another claim of the thread that was on its way when the run began
 _KEPT = ("tags", "recursion_limit", "max_concurrency", "run_name")
@@ -36,12 +36,13 @@ Show = Callable[[Chunk], None]
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ended, and how it leaves its thread; `output` is JSON."""
+    """How a run ended, and how it leaves its thread; `output` is JSON, `asked` the questions that wait."""
 
     status: Literal["success", "error", "interrupted"]
     leaves: Literal["idle", "interrupted", "error"]
     output: bytes | None = None
     error: Json | None = None
+    asked: tuple[Interrupt, ...] = ()
 
 
 class Execution:
@@ -192,7 +193,8 @@ def _ending(run: RunRow, served: Served) -> Ending:
     if outcome.status == "failed" and outcome.error is not None:
         _log(run, outcome.error)
         return Ending("error", "error", error=said(outcome.error))
-    return Ending("success", "idle" if outcome.status == "done" else "interrupted", encoded(served.output))
+    leaves = "idle" if outcome.status == "done" else "interrupted"
+    return Ending("success", leaves, encoded(served.output), asked=tuple(outcome.interrupts))
 
 
 def _rest_of(command: Command[Any], began: Mapping[str, Any], found: CheckpointTuple | None) -> Any:

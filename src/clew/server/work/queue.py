@@ -76,6 +76,16 @@ class RunQueue:
         place = self.storage.place(thread)
         return await self._read(thread, lambda: rules.active_runs(place), "load")
 
+    async def shown(self, thread: str, ended: int, limit: int = 100) -> list[RunRow]:
+        """Runs of a thread that ended at that time or later, in that order, and then the one that runs."""
+        place = self.storage.place(thread)
+        return await self._read(thread, lambda: rules.shown_runs(place, ended, limit), "load")
+
+    async def ends(self, thread: str) -> tuple[int, int, int]:
+        """When a run of a thread ended last (0: never), how many runs it has, and the time now."""
+        place = self.storage.place(thread)
+        return await self._read(thread, lambda: rules.run_ends(place), "load")
+
     async def counts(self) -> dict[str, int]:
         """How many runs wait and run."""
         return await self._read(_QUEUE, rules.count_runs, "load")
@@ -95,10 +105,14 @@ class RunQueue:
         place = self.storage.place(thread)
         await self._write(thread, lambda: rules.remove_run(place, run_id), "remove")
 
-    async def events(self, run: RunRow, after: int, limit: int = 50) -> list[tuple[int, str, bytes]]:
-        """What a run has shown after event number `after`."""
+    async def events(
+        self, run: RunRow, after: int, limit: int = 50, *, whole: bool = False
+    ) -> list[tuple[int, str, bytes]]:
+        """What a run has shown after event number `after`; with `whole`, also what was stored together with it."""
         place = self.place(run)
-        return await self._read(run.thread, lambda: rules.list_events(place, run.run_id, after, limit), "load")
+        return await self._read(
+            run.thread, lambda: rules.list_events(place, run.run_id, after, limit, whole=whole), "load"
+        )
 
     async def last_event(self, run: RunRow) -> int:
         """The number of a run's last event."""

@@ -12,6 +12,7 @@ from typing import Any
 from clew.server.formats import encoded
 from clew.server.work.feeds import Feed
 from clew.server.work.queue import RunQueue
+from clew.server.work.stamps import stamp
 from clew.storage.runs import Event, RunRow
 
 OUTPUT = ".output"  # the run's output, for those who join it; no stream shows it
@@ -33,6 +34,7 @@ class Recorder:
         owner: str,
         feed: Feed,
         modes: Sequence[str],
+        base: int,
         on_stored: Callable[[int], None],
         on_lost: Callable[[], None],
     ) -> None:
@@ -41,6 +43,7 @@ class Recorder:
         self._owner = owner
         self._feed = feed
         self._modes = frozenset(modes)
+        self._base = base
         self._on_stored = on_stored
         self._on_lost = on_lost
         self._waiting: list[Event] = []
@@ -79,12 +82,15 @@ class Recorder:
     async def rest(self) -> tuple[int, list[Event]]:
         """Wait for what is being stored, and give what is not, with the number of its first event."""
         await self.settled()
-        events, self._waiting = self._waiting, []
-        return self._feed.last + 1, events
+        return self._feed.last + 1, self._taken()
+
+    def _taken(self) -> list[Event]:
+        events, self._waiting = [stamp(self._base), *self._waiting], []
+        return events
 
     async def _flush(self) -> None:
         while self._waiting:
-            events, self._waiting = self._waiting, []
+            events = self._taken()
             try:
                 is_kept = await self._queue.add_events(self._run, self._owner, self._feed.last + 1, events)
             except Exception as error:
@@ -94,7 +100,7 @@ class Recorder:
                 self._on_lost()
                 return
             self._feed.publish(events)
-            self._on_stored(len(events))
+            self._on_stored(len(events) - 1)
 
     def _whole_messages(self, chunk: Any, metadata: Any) -> Sequence[Event]:
         """A chunk as mode "messages" shows it: the whole message so far, with its metadata when it is new."""

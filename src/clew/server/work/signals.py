@@ -23,6 +23,11 @@ _RETRY = 2.0  # seconds before a lost connection is made anew
 _PAYLOAD = 7000  # bytes; PostgreSQL takes 8,000
 
 
+def thread_key(tenant: str, thread: str) -> str:
+    """What a thread is called in signals, where a run is called by its id: somebody waits for its next run."""
+    return "thread-" + hashlib.sha256(repr((tenant, thread)).encode()).hexdigest()[:32]
+
+
 class Signals:
     """The wake-ups of one process. `on_work`, `on_cancel` and `on_wanted` are called on the event loop."""
 
@@ -30,6 +35,7 @@ class Signals:
         self._address = _address(storage)
         self._channel = "clew_" + hashlib.sha256(repr((storage.tenant, _schema(storage))).encode()).hexdigest()[:16]
         self._shown: dict[str, asyncio.Event] = {}
+        self._readers: dict[str, int] = {}
         self._wanted_at: dict[str, float] = {}
         self._outbox: dict[str, None] = {}
         self._sending: asyncio.Task[None] | None = None
@@ -71,22 +77,31 @@ class Signals:
 
     def show(self, run_id: str) -> None:
         """A run has shown something that another replica reads."""
+        self.wake(run_id)
         self._send(f"shown {run_id}")
 
-    async def shown(self, run_id: str) -> None:
-        """Wait until a run of another replica may have shown something."""
+    def next(self, run_id: str) -> asyncio.Event:
+        """What is set when a run shows something from now on."""
+        return self._shown.setdefault(run_id, asyncio.Event())
+
+    async def shown(self, run_id: str, event: asyncio.Event | None = None) -> None:
+        """Wait until a run of another replica may have shown something (since `event` was given by `next`)."""
         now = asyncio.get_running_loop().time()
         if now - self._wanted_at.get(run_id, -_WANT_EVERY) >= _WANT_EVERY:
             if len(self._wanted_at) > 10_000:
                 self._wanted_at.clear()
             self._wanted_at[run_id] = now
             self._send(f"want {run_id}")
-        event = self._shown.setdefault(run_id, asyncio.Event())
+        if event is None or not event.is_set():
+            event = self._shown.setdefault(run_id, event or asyncio.Event())
+        self._readers[run_id] = self._readers.get(run_id, 0) + 1
         try:
             await event.wait()
         finally:
-            if self._shown.get(run_id) is event:
-                del self._shown[run_id]
+            self._readers[run_id] -= 1
+            if not self._readers[run_id]:
+                del self._readers[run_id]
+                self._shown.pop(run_id, None)
 
     # Between replicas
 
@@ -136,10 +151,16 @@ class Signals:
                 self.on_cancel(run_id, word)
             case "want":
                 self.on_wanted(run_id)
-            case "shown" if run_id in self._shown:
-                self._shown.pop(run_id).set()
+            case "shown":
+                self.wake(run_id)
             case _:
                 pass
+
+    def wake(self, run_id: str) -> None:
+        """Wake who waits in this process."""
+        event = self._shown.pop(run_id, None)
+        if event is not None:
+            event.set()
 
     async def _connect(self) -> Any:
         import psycopg

@@ -23,11 +23,15 @@ from clew.server.work.feeds import End, Feed, Feeds
 from clew.server.work.heartbeat import Heartbeat, Renewed
 from clew.server.work.queue import RunQueue
 from clew.server.work.recorder import OUTPUT, Recorder
-from clew.server.work.signals import Signals
+from clew.server.work.signals import Signals, thread_key
+from clew.server.work.stamps import base_of
+from clew.server.work.thread_feeds import ASKED, ENDED, INPUT, ThreadFeeds
 from clew.storage.runs import Action, Event, Lease, RunRow
 from clew.store.base import BaseStore
 
 Why = Literal["interrupt", "rollback", "lost", "leaving"]
+_WANTED = 10.0  # seconds after which a reader on another replica that has not said so again is gone
+_WANTED_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class Worker:
         self.queue = queue
         self.signals = signals
         self.feeds = Feeds(queue, signals)
+        self.threads = ThreadFeeds(queue, self.feeds, signals)
         self._metrics = metrics
         self._execution = Execution(queue, registry, store, self.id)
         self._jobs: dict[str, _Job] = {}
@@ -167,6 +172,12 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._heartbeat.beat()
+        thread = thread_key(run.tenant, run.thread)
+        if self._wanted.get(thread, -_WANTED) > time.monotonic() - _WANTED:
+            self.signals.show(thread)  # readers of the whole thread wait for its next run
+        else:
+            self._wanted.pop(thread, None)
+            self.signals.wake(thread)
 
     # Taking runs
 
@@ -241,11 +252,13 @@ class Worker:
     async def _executed(self, job: _Job) -> Ending | None:
         """Run, and store how it ended; None if the run is not this worker's to end."""
         run = job.run
-        if run.is_repeated:
+        base = run.updated_at
+        if run.is_repeated:  # another worker had it before, and may have shown something
             job.feed.last = await self.queue.last_event(run)
+            base = base_of(await self.queue.events(run, 0, 1)) or base
             self.feeds.open(run.run_id, job.feed)
         recorder = Recorder(
-            self.queue, run, self.id, job.feed, run.request.get("stream_mode") or (),
+            self.queue, run, self.id, job.feed, run.request.get("stream_mode") or (), base,
             on_stored=lambda count: self._on_stored(run.run_id, count), on_lost=lambda: self._lose(job),
         )  # fmt: skip
         if run.attempt > 1:
@@ -289,6 +302,8 @@ class Worker:
         run, (first, events) = job.run, batch
         if ending.output is not None and ending.output != recorder.last_values:
             events.append((OUTPUT, ending.output))
+        events += [(INPUT, encoded({"interrupt_id": each.id, "value": each.value})) for each in ending.asked]
+        events.append((ENDED, ASKED if ending.asked else b""))
         left = await self.queue.end(
             run, self.id, ending.status, ending.error, ending.leaves, (first, events), ending.output
         )
@@ -366,6 +381,10 @@ class Worker:
         if run_id in self._jobs:
             self._wanted[run_id] = time.monotonic()
             self.signals.show(run_id)
+        elif run_id.startswith("thread-"):
+            if len(self._wanted) > _WANTED_MAX:
+                self._wanted.clear()
+            self._wanted[run_id] = time.monotonic()
 
     def _on_stored(self, run_id: str, count: int) -> None:
         self._metrics.events_stored(count)

@@ -29,6 +29,16 @@ select run_id, thread, user_id, assistant_id, status, strategy, created_at, upda
  order by created_at desc, run_id desc
  limit ?4 offset ?5
 
+-- name: run_shown
+select run_id, thread, user_id, assistant_id, status, strategy, created_at, updated_at, ended_at, priority, attempt, epoch, is_ephemeral, cancel, began, metadata, error, body, tenant
+  from clew_run
+ where tenant = ?1 and thread = ?2 and (status = 'running' or ended_at >= ?3)
+ order by status = 'running', ended_at, created_at, run_id
+ limit ?4
+
+-- name: run_ends
+select coalesce(max(ended_at), 0), count(*), cast((julianday('now') - 2440587.5) * 86400000000 as integer) from clew_run where tenant = ?1 and thread = ?2
+
 -- name: run_counts
 select status, count(*) from clew_run where status in ('pending', 'running') group by status
 
