@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from clew.checkpoint.memory import InMemorySaver
+from clew.checkpoint.serde.encrypted import EncryptedSerializer
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.errors import ThreadExistsError, ThreadNotFoundError
-from clew.checkpoint.serde.encrypted import EncryptedSerializer
 from clew.threads import Threads
 
 ROWS = {f"t{number}": {"team": "blue" if number % 3 else "red", "level": number % 2} for number in range(9)}
@@ -21,7 +21,8 @@ BLUE_EVEN = ["t2", "t4", "t8"]
 class BlueAndEven:
     """What a filter is: a part that databases can be asked, a part that they cannot, and what new threads hold."""
 
-    asked = {"team": "blue"}
+    def __init__(self) -> None:
+        self.asked = {"team": "blue"}
 
     def fits(self, metadata: Any) -> bool:
         return metadata.get("team") == "blue" and metadata.get("level") == 0
