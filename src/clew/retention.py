@@ -86,12 +86,13 @@ class ThreadTtl:
 
     `default` is for those that do not say it themselves (`ttl_minutes`, `ttl_strategy`), in whole minutes; None: those
     live for ever. `strategy` "delete" deletes them, "keep_latest" leaves their newest checkpoints. `sweep_limit` is how
-    many are dealt with at a time. Raises ValueError if the fields make no sense.
+    many are dealt with at a time; a service does so each `sweep_every`. Raises ValueError if the fields make no sense.
     """
 
     default: timedelta | None = None
     strategy: Literal["delete", "keep_latest"] = "delete"
     sweep_limit: int = 1000
+    sweep_every: timedelta = timedelta(minutes=5)
 
     def __post_init__(self) -> None:
         if self.default is not None and self.default < timedelta(minutes=1):
@@ -100,6 +101,8 @@ class ThreadTtl:
             raise ValueError(f"strategy is {self.strategy!r}, not 'delete' or 'keep_latest'")
         if self.sweep_limit < 1:
             raise ValueError(f"sweep_limit is {self.sweep_limit}; a sweep deals with at least 1 thread")
+        if self.sweep_every <= timedelta(0):
+            raise ValueError(f"sweep_every is {self.sweep_every}, not a duration above 0")
 
     @property
     def minutes(self) -> int | None:

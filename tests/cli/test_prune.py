@@ -17,6 +17,7 @@ import pytest
 
 from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.sqlite import SqliteSaver
+from clew.threads import EVERYONE, Threads
 from tests.cli.conftest import Clew
 from tests.retention.kit import fill, lengths, threads
 
@@ -196,3 +197,32 @@ def test_looking_at_a_database_makes_no_tables_there(clew: Clew, database: str, 
     assert "has no tables of clew" in result.err
     with psycopg.connect(database) as connection:
         assert connection.execute("select count(*) from pg_tables where tablename like 'clew%'").fetchone() == (0,)
+
+
+def test_threads_whose_time_is_over(clew: Clew, filled: Path) -> None:
+    with SqliteSaver.from_conn_string(str(filled)) as saver:
+        kept = Threads(saver).of(EVERYONE)
+        kept.create("long", ttl_minutes=60, ttl_strategy="keep_latest")
+        kept.create("short")
+    with closing(sqlite3.connect(filled)) as connection:
+        connection.execute("update clew_thread set active_at = active_at - 7200000000")
+        connection.execute("update clew_head set updated_at = updated_at - 7200000000")
+        connection.commit()
+
+    dry = clew("prune", "--expired", "--ttl", "90m", "--dry-run")
+    assert re.search(r"^would drop +22 checkpoints of 2 threads and 1 threads, ", dry.out, re.MULTILINE), dry.out
+    assert left(filled) == {"long": 20, "short": 3}
+
+    assert clew("prune", "--expired", "--yes").status == 0
+    assert left(filled) == {"long": 1, "short": 3}
+    assert clew("prune", "--expired", "--ttl", "90m", "--yes").status == 0
+    assert left(filled) == {"long": 1}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--expired", "--keep-last", "1"], ["--expired", "--thread", "long"], ["--ttl", "1d"]]
+)
+def test_expired_goes_alone(clew: Clew, filled: Path, arguments: list[str]) -> None:
+    refused = clew("prune", *arguments)
+    assert refused.status == 2
+    assert left(filled) == {"long": 20, "short": 3}

@@ -15,8 +15,10 @@ from tests.duties.kit import Office
 @pytest.fixture(params=["sqlite", "postgres"])
 def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
     if request.param == "sqlite":
-        with SqliteSaver.from_conn_string(str(tmp_path / "duties.db"), synchronous="NORMAL") as saver:
-            yield Office(saver)
+        path = str(tmp_path / "duties.db")
+        with SqliteSaver.from_conn_string(path, synchronous="NORMAL") as saver:
+            yield Office(saver, path)
         return
-    with PostgresSaver.from_conn_string(request.getfixturevalue("database")) as saver:
-        yield Office(saver)
+    url = request.getfixturevalue("database")
+    with PostgresSaver.from_conn_string(url) as saver:
+        yield Office(saver, url)

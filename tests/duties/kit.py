@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
+import psycopg
+
+from clew.checkpoint.sqlite import SqliteSaver
 from clew.graph import START, StateGraph
 from clew.server.assistants import Assistants
 from clew.server.duties import Duties, DutySettings
@@ -27,20 +31,21 @@ class Said(TypedDict, total=False):
     said: str
 
 
-def duties_of(saver: Any, **settings: Any) -> Duties:
+def duties_of(saver: Any, *, store: Any = None, **settings: Any) -> Duties:
     """The duties of a replica that serves a graph called "agent"."""
     graph = StateGraph(Said)
     graph.add_node("reply", lambda state: {"said": "yes"})
     graph.add_edge(START, "reply")
     assistants = Assistants(saver, Registry({"agent": graph}, saver), datetime.now(UTC))
-    return Duties(saver, assistants, DutySettings(**settings))
+    return Duties(saver, assistants, DutySettings(**settings), store=store)
 
 
 class Office:
     """The rules of one database, each in a transaction of its own."""
 
-    def __init__(self, saver: Any) -> None:
+    def __init__(self, saver: Any, url: str = "") -> None:
         self.saver = saver
+        self.url = url  # or path, of the database
         self.threads = Threads(saver).of("ada")
 
     @property
@@ -50,6 +55,16 @@ class Office:
     def do(self, steps: Callable[[], Steps[Any]], kind: str = "duty") -> Any:
         session = LogSession(self.saver, "office", self.saver.codec(frozenset()), self.saver.tenant)
         return self.saver.run(LogOp(session, steps, kind=kind))
+
+    def sql(self, statement: str) -> None:
+        """Change rows behind the saver's back."""
+        if isinstance(self.saver, SqliteSaver):
+            with sqlite3.connect(self.url) as connection:
+                connection.execute(statement)
+            connection.close()
+        else:
+            with psycopg.connect(self.url) as connection:
+                connection.execute(statement.encode())
 
     def place(self, thread: str) -> Place:
         return self.saver.place(thread)

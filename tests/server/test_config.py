@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import pytest
 
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.errors import ConfigError, LoadError
+from clew.retention import ThreadTtl
 from clew.server import Security, create_app
 from clew.server.configfile import read_config
 from clew.server.deployment import Deployment, from_file, from_targets
-from clew.server.retention import RetentionSettings
 from tests.modules import own_modules
 
 __all__ = ["own_modules"]
@@ -190,8 +191,8 @@ def test_project_with_a_memory_and_an_end_of_it(tmp_path: Path) -> None:
         "omit_expired": True,
     }
     assert [each.__name__ for each in deployment.classes] == ["Note"]
-    assert deployment.retention == RetentionSettings(
-        strategy="keep_latest", default_ttl=43200, sweep_interval_minutes=60, sweep_limit=100
+    assert deployment.ttl == ThreadTtl(
+        strategy="keep_latest", default=timedelta(days=30), sweep_every=timedelta(hours=1), sweep_limit=100
     )
     assert (deployment.webhooks.require_https, deployment.webhooks.headers) == (True, {"authorization": "secret"})
 

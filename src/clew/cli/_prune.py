@@ -20,9 +20,10 @@ from clew.cli._inspect import AsJson
 from clew.cli._problem import CommandError
 from clew.cli._run import DEFAULT_DB, Database
 from clew.cli._values import to_json
-from clew.retention import Retention, RetentionProgress, RetentionReport, SkippedThread, ThreadRetention
+from clew.retention import Retention, RetentionProgress, RetentionReport, SkippedThread, ThreadRetention, ThreadTtl
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_ALL = 2**31 - 1  # threads
 _ROWS = 40  # threads shown by name; JSON has all
 
 
@@ -49,22 +50,33 @@ def prune(
     delete_archived_older_than: Annotated[
         timedelta | None, Option(parser=duration, metavar="AGE", help="delete threads archived for this long")
     ] = None,
+    expired: Annotated[bool, Option("--expired", help="delete or prune threads whose time to live is over")] = False,
+    ttl: Annotated[
+        timedelta | None,
+        Option(parser=duration, metavar="AGE", help="with --expired: the time of threads that have none of their own"),
+    ] = None,
     thread: Annotated[list[str] | None, Option("--thread", help="only this thread; may be given several times")] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="show what would go, and change nothing")] = False,
     yes: Annotated[bool, Option("--yes", "-y", help="do not ask")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Drop old checkpoints and threads; shows what goes, and asks. Status 1 if a thread cannot be read."""
-    if (keep_last, older_than, delete_threads_older_than, delete_archived_older_than) == (None,) * 4:
+    ages = (keep_last, older_than, delete_threads_older_than, delete_archived_older_than)
+    if (ages == (None,) * 4) != expired or (expired and thread) or (ttl is not None and not expired):
         raise BadParameter(
-            "say what goes: --keep-last, --older-than, --delete-threads-older-than or --delete-archived-older-than"
+            "say what goes: --keep-last, --older-than, --delete-threads-older-than or --delete-archived-older-than, for"
+            " all threads or some (--thread); or --expired alone, with or without --ttl"
         )
-    policy = Retention(
-        keep_last=keep_last,
-        older_than=older_than,
-        delete_threads_older_than=delete_threads_older_than,
-        delete_archived_older_than=delete_archived_older_than,
-    )
+    policy: Retention | ThreadTtl
+    if expired:
+        policy = ThreadTtl(default=ttl, sweep_limit=_ALL)
+    else:
+        policy = Retention(
+            keep_last=keep_last,
+            older_than=older_than,
+            delete_threads_older_than=delete_threads_older_than,
+            delete_archived_older_than=delete_archived_older_than,
+        )
     with open_saver(db) as saver:
         before = file_size(db)
         check_threads(saver, thread)
@@ -94,7 +106,9 @@ def check_threads(saver: CheckpointSaver, threads: list[str] | None) -> None:
             raise CommandError(f"there is no thread {thread!r}", hint="`clew threads` lists them")
 
 
-def retain(saver: CheckpointSaver, policy: Retention, threads: list[str] | None, *, is_dry: bool) -> RetentionReport:
+def retain(
+    saver: CheckpointSaver, policy: Retention | ThreadTtl, threads: list[str] | None, *, is_dry: bool
+) -> RetentionReport:
     """Look, or drop, with a bar on standard error if that is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[gone]}"))
     with Progress(*columns, console=show.notes, transient=True, disable=not show.notes.is_terminal) as progress:
@@ -104,6 +118,8 @@ def retain(saver: CheckpointSaver, policy: Retention, threads: list[str] | None,
             gone = f"{now.checkpoints} checkpoints, {decimal(now.bytes)}"
             progress.update(bar, completed=now.threads, total=now.of, gone=gone)
 
+        if isinstance(policy, ThreadTtl):
+            return saver.expire(policy, dry_run=is_dry, on_progress=advance)
         return saver.retain(policy, dry_run=is_dry, thread_ids=threads, on_progress=advance)
 
 

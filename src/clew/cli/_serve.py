@@ -275,7 +275,7 @@ def made_app(wanted: Wanted, deployment: Deployment, auth: Any, saver: Checkpoin
             shared=wanted.shared,
             http=deployment.http,
             descriptions=deployment.descriptions,
-            duties=DutySettings(webhooks=deployment.webhooks),
+            duties=DutySettings(webhooks=deployment.webhooks, ttl=deployment.ttl),
             work=WorkSettings(max_runs=wanted.max_runs),
         )
     except (TypeError, ValueError) as error:

@@ -83,7 +83,7 @@ def create_app(
         own["openapi_url"] = None
     app = FastAPI(**own | settings)
     metrics, known = Metrics(), Assistants(storage, registry, now)
-    background = Duties(storage, known, duties, metrics)
+    background = Duties(storage, known, duties, metrics, store)
     worker = Worker(RunQueue(storage), registry, store, metrics, Signals(storage), work or WorkSettings())
     background.made_run = worker.signals.work
     app.state.clew = Service(

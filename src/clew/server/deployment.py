@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import math
 import os
 import re
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from clew._loading import is_builder, is_compiled, load_object, put_on_path, split_target
 from clew.errors import ConfigError, LoadError, MissingExtraError
+from clew.retention import ThreadTtl
 from clew.server.config import (
     AuthConfig,
     CheckpointerConfig,
@@ -29,7 +32,6 @@ from clew.server.config import (
 from clew.server.configfile import read_config
 from clew.server.http import Cors, HeaderRules, HttpSettings, Room
 from clew.server.openapi import Security
-from clew.server.retention import RetentionSettings
 from clew.server.webhooks import WebhookSettings, with_variables
 from clew.store.base import IndexConfig, TTLConfig
 
@@ -52,7 +54,7 @@ class Deployment:
     auth: Any = None
     index: IndexConfig | None = None
     item_ttl: TTLConfig | None = None
-    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    ttl: ThreadTtl = field(default_factory=ThreadTtl)
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
     saver: Any = None
     classes: tuple[type, ...] = ()
@@ -152,7 +154,7 @@ class _Loader:
             auth=self._object("auth.path", config.auth.path) if config.auth and config.auth.path else None,
             index=self._index(store),
             item_ttl=_item_ttl(store),
-            retention=_retention(checkpointer),
+            ttl=_ttl(checkpointer),
             webhooks=self._webhooks(config.webhooks or WebhooksConfig()),
             saver=self._object("checkpointer.path", checkpointer.path) if checkpointer and checkpointer.path else None,
             classes=self._classes(checkpointer.serde) if checkpointer and checkpointer.serde else (),
@@ -284,11 +286,18 @@ def _item_ttl(store: StoreConfig) -> TTLConfig | None:
     )
 
 
-def _retention(checkpointer: CheckpointerConfig | None) -> RetentionSettings:
+def _ttl(checkpointer: CheckpointerConfig | None) -> ThreadTtl:
     if checkpointer is None or checkpointer.ttl is None:
-        return RetentionSettings()
-    said = checkpointer.ttl.model_dump(exclude_none=True)
-    return RetentionSettings(**said)
+        return ThreadTtl()
+    said = checkpointer.ttl
+    given: dict[str, Any] = {"strategy": said.strategy}
+    if said.default_ttl is not None:
+        given["default"] = timedelta(minutes=math.ceil(said.default_ttl))
+    if said.sweep_interval_minutes is not None:
+        given["sweep_every"] = timedelta(minutes=said.sweep_interval_minutes)
+    if said.sweep_limit is not None:
+        given["sweep_limit"] = said.sweep_limit
+    return ThreadTtl(**given)
 
 
 def _rules(headers: HeadersConfig | None) -> HeaderRules:

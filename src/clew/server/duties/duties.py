@@ -12,10 +12,12 @@ from clew.checkpoint._face import CheckpointSaver
 from clew.checkpoint.memory import InMemorySaver
 from clew.server.assistants import Assistants
 from clew.server.duties.crons import FireCrons
+from clew.server.duties.retention import regular_duties
 from clew.server.duties.settings import DutySettings
 from clew.server.duties.turns import Desk, Duty, Turns
 from clew.server.duties.webhooks import Deliver
 from clew.server.metrics import Metrics
+from clew.store.base import BaseStore
 
 
 class Duties:
@@ -30,7 +32,9 @@ class Duties:
         assistants: Assistants,
         settings: DutySettings | None = None,
         metrics: Metrics | None = None,
+        store: BaseStore | None = None,
     ) -> None:
+        self._store = store
         self._assistants = assistants
         self.settings = settings or DutySettings()
         self._metrics = metrics or Metrics()
@@ -66,6 +70,7 @@ class Duties:
         return [
             FireCrons(self._desk, self._assistants, self._made, self._metrics),
             Deliver(self._desk, self.settings.webhooks, self._metrics),
+            *regular_duties(self._desk, self.settings, self._store),
         ]
 
     def _made(self) -> None:
