@@ -17,6 +17,7 @@ from starlette.routing import Route
 from starlette.websockets import WebSocketDisconnect
 
 from clew.checkpoint.sqlite import SqliteSaver
+from clew.graph import START, StateGraph
 from clew.server import Cors, HeaderRules, HttpSettings, Owner, Security, configurable_of, create_app
 from tests.server.kit import agent
 
@@ -260,6 +261,27 @@ def test_some_headers_are_for_the_graph(rules: HeaderRules, expected: set[str]) 
 
     assert set(found) == expected
     assert found.get("x-user-id") in ("1", None)
+
+
+def test_nodes_find_the_headers_that_are_for_them() -> None:
+    def tell(state: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+        configurable = config["configurable"]
+        return {"tenant": configurable.get("x-tenant"), "key": configurable.get("x-api-key"), "of": configurable["of"]}
+
+    graph = StateGraph(dict)
+    graph.add_node("tell", tell)
+    graph.add_edge(START, "tell")
+    rules = HeaderRules(includes=("x-tenant", "thread_id"))
+    asked = {"assistant_id": "told", "input": {}, "config": {"configurable": {"of": "mine", "x-tenant": "body"}}}
+    sent = {"x-tenant": "acme", "x-api-key": "secret", "thread_id": "another"}
+    with (
+        SqliteSaver.from_conn_string(":memory:") as saver,
+        TestClient(create_app({"told": graph}, saver, http=HttpSettings(configurable_headers=rules))) as api,
+    ):
+        thread = api.post("/threads", json={}).json()["thread_id"]
+        told = api.post(f"/threads/{thread}/runs/wait", json=asked, headers=sent).json()
+
+    assert told == {"tenant": "acme", "key": None, "of": "mine"}
 
 
 async def configurable_of_request(request: Request) -> dict[str, str]:
