@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from clew.storage import runs as rules
 from clew.storage.deliveries import add_delivery
 from clew.storage.log import Place
 from clew.storage.operation import LogOp
-from clew.storage.query import Steps
+from clew.storage.query import Query, Steps
 from clew.storage.runs import Action, Event, Made, NewRun, RunRow, Swept
 from clew.storage.session import LogSession
 from clew.storage.threads import Only, ThreadRow
@@ -91,9 +92,14 @@ class RunQueue:
         return await self._read(_QUEUE, rules.count_runs, "load")
 
     async def settle(self, thread: str, status: str) -> None:
-        """Set a thread's status, unless it has runs that wait or run."""
-        tenant = self.storage.tenant
-        await self._write(thread, lambda: rules.settle_thread(tenant, thread, status), "settle")
+        """Set a thread's status after a change by hand, unless runs of it wait or run; it comes first in lists."""
+        tenant, now = self.storage.tenant, time.time_ns() // 1000
+
+        def steps() -> Steps[None]:
+            yield from rules.settle_thread(tenant, thread, status)
+            yield Query("thread_active", (tenant, thread, now))
+
+        await self._write(thread, steps, "settle")
 
     async def cancel(self, thread: str, run_id: str, action: Action, leaves: str = "idle") -> RunRow:
         """Ask for a run's end; gives the run as it is then."""
