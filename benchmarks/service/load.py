@@ -11,7 +11,7 @@ import asyncio
 import json
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from benchmarks.service.client import Answer, Client
@@ -60,13 +60,18 @@ OPERATIONS: dict[str, Work] = {
 NEEDS_OWN = {wait, stream}  # a thread has one run at a time
 
 
-async def measure(port: int, pids: tuple[int, int | None], seconds: float) -> dict[str, Any]:
+async def measure(
+    port: int, pids: tuple[int, int | None], seconds: float, counts: Sequence[int] = CLIENTS
+) -> dict[str, Any]:
     """Every operation, by each number of clients."""
     first = Client(port)
-    thread = await prepared(first)
+    try:
+        thread = await prepared(first)
+    finally:
+        first.close()
     figures: dict[str, Any] = {}
     for name, work in OPERATIONS.items():
-        for count in CLIENTS:
+        for count in counts:
             figures[f"{name}, {count}"] = await measured(port, pids, work, count, seconds, thread)
     figures["memory"] = {"resident_mb": resident_bytes(pids[0]) / 1e6}
     return figures

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from benchmarks.service.client import Client
-from benchmarks.service.load import CLIENTS, OPERATIONS
+from benchmarks.service.load import CLIENTS, OPERATIONS, measure
 from benchmarks.service.processes import family, processor_seconds, resident_bytes
 from benchmarks.service.report import medians, summary, table
 from benchmarks.service.servers import CONTESTANTS
@@ -97,3 +97,17 @@ def test_peers_have_environments_of_their_own() -> None:
     assert len({each.environment for each in peers}) == len(peers) == 2
     assert all(Path(__file__).parents[2] in each.environment.parents for each in peers)
     assert all(20 < each.megabytes() < 200 for each in ours)
+
+
+def test_clew_is_started_asked_and_stopped() -> None:
+    with CONTESTANTS[0].running() as server:
+        figures = asyncio.run(measure(server.port, (server.pid, None), 0.02, (2,)))
+
+    assert server.started > 0 < server.first_run
+    assert set(figures) == {*(f"{name}, 2" for name in OPERATIONS), "memory"}
+    for name in OPERATIONS:
+        asked = figures[f"{name}, 2"]
+        assert (asked["failed"], asked["database_cpu"]) == (0, 0.0), name
+        assert asked["per_second"] > 0 < asked["first"] <= asked["p99"], name
+    assert figures["memory"]["resident_mb"] > 20
+    assert family(server.pid) == [server.pid], "a child was left"

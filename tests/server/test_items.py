@@ -10,6 +10,7 @@ import pytest
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.server.owned_store import OwnedStore
 from clew.store.memory import InMemoryStore
+from clew.store.postgres import PostgresStore
 from tests.server.kit import Api, InProcess, make_app
 
 
@@ -89,3 +90,16 @@ def test_an_owned_store_is_the_same_for_blocking_callers() -> None:
     assert item.namespace == ("notes",)
     assert mine.list_namespaces(max_depth=1) == [("notes",)]
     assert [each.namespace for each in mine.search(())] == [("notes",)]
+
+
+def test_items_are_kept_in_postgres(database: str) -> None:
+    with (
+        asyncio.Runner() as runner,
+        PostgresStore.from_conn_string(database) as store,
+        InProcess(make_app(SqliteSaver(":memory:"), store), runner, "ada") as api,
+    ):
+        test_an_item_from_beginning_to_end(api)
+        test_each_owner_has_a_store_of_their_own(api)
+        api.store.put_item(["notes"], "k", {"mine": False, "ümläut": [None, 1.5]})
+
+        assert api.store.get_item(["notes"], "k")["value"] == {"mine": False, "ümläut": [None, 1.5]}
