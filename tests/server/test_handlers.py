@@ -247,6 +247,22 @@ def test_permissions_are_for_handlers_to_ask(serve: Serve) -> None:
     assert api.of("ada threads:read threads:write").threads.create()["user_id"] == "ada"
 
 
+def test_assistants_that_graphs_have_are_shown_where_a_filter_names_them(serve: Serve) -> None:
+    auth = keyed()
+    api = serve(auth)
+    api.assistants.create("agent", name="mine", metadata={"owner": "ada"})
+
+    for filter, names, status in (
+        ({"owner": "ada"}, ["mine"], 404),
+        ({"$or": [{"owner": "ada"}, {"created_by": "system"}]}, ["agent", "made", "mine"], 200),
+    ):
+        auth._handlers[("assistants", "*")] = [answering(filter)]
+        assert sorted(each["name"] for each in api.assistants.search()) == names
+        for path in (AGENT, f"{AGENT}/schemas", "agent/graph", "agent/subgraphs"):
+            assert api.request("GET", f"/assistants/{path}").status_code == status
+        assert api.request("POST", "/runs", json={"assistant_id": "agent", "input": {}}).status_code == 200
+
+
 # What attackers try
 
 
