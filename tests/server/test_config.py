@@ -292,6 +292,7 @@ def test_graphs_are_named_by_their_targets(tmp_path: Path, monkeypatch: pytest.M
     deployment = from_targets(["agent.py:graph", "plain=agent:builder"])
 
     assert dict(deployment.places) == {"graph": "agent.py:graph", "plain": "agent:builder"}
+    assert deployment.item_ttl["sweep_interval_minutes"] == 5
     with pytest.raises(LoadError, match="two graphs are called 'graph'"):
         from_targets(["agent.py:graph", "graph=agent:builder"])
     with pytest.raises(LoadError, match="'=agent:graph' has no name before '='"):

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 VARIABLES = ["CLEW_DATABASE", "DATABASE_URI", "POSTGRES_URI"]  # the first that is set is used where there is no --db
 
 _POSTGRES = ("postgres", "postgresql")
-_SWEEP_MINUTES = 5
 
 
 @contextmanager
@@ -45,7 +44,7 @@ def open_saver(db: str, *, must_exist: bool = True, classes: tuple[type, ...] = 
 
 @contextmanager
 def open_store(db: str, *, index: IndexConfig | None = None, ttl: TTLConfig | None = None) -> Iterator[BaseStore]:
-    """The store in the same database, its expired items swept."""
+    """The store in the same database."""
     options: dict[str, Any] = {"index": index, "ttl": ttl, "serde": keys_in_environment()}
     if is_postgres(db):
         from clew.store.postgres import PostgresStore  # late: needs the extra
@@ -57,7 +56,6 @@ def open_store(db: str, *, index: IndexConfig | None = None, ttl: TTLConfig | No
         opened = SqliteStore.from_conn_string(str(database_path(db)), **options)
     with opened as store:
         store.setup()
-        store.start_ttl_sweeper((ttl or {}).get("sweep_interval_minutes") or _SWEEP_MINUTES)
         yield store
 
 

@@ -175,7 +175,7 @@ class ItemTtlConfig(Section):
     default_ttl: Minutes | None = None
     refresh_on_read: bool = True
     sweep_interval_minutes: Annotated[int, Field(gt=0)] | None = None
-    """None: expired items are not swept."""
+    """How often expired items are deleted (default 5)."""
 
 
 class StoreConfig(Section):

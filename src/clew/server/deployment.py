@@ -23,6 +23,7 @@ from clew.server.config import (
     Config,
     HeadersConfig,
     HttpConfig,
+    ItemTtlConfig,
     SerdeConfig,
     StoreConfig,
     WebhooksConfig,
@@ -35,6 +36,7 @@ from clew.server.openapi import Security
 from clew.server.webhooks import WebhookSettings, with_variables
 from clew.store.base import IndexConfig, TTLConfig
 
+_SWEEP_MINUTES = 5
 ROOMS: tuple[Room, ...] = ("assistants", "threads", "runs", "store", "meta")
 
 
@@ -53,7 +55,7 @@ class Deployment:
     http: HttpSettings = field(default_factory=HttpSettings)
     auth: Any = None
     index: IndexConfig | None = None
-    item_ttl: TTLConfig | None = None
+    item_ttl: TTLConfig = field(default_factory=lambda: _item_ttl(ItemTtlConfig()))
     ttl: ThreadTtl = field(default_factory=ThreadTtl)
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
     saver: Any = None
@@ -153,7 +155,7 @@ class _Loader:
             http=self._http(config.http or HttpConfig()),
             auth=self._object("auth.path", config.auth.path) if config.auth and config.auth.path else None,
             index=self._index(store),
-            item_ttl=_item_ttl(store),
+            item_ttl=_item_ttl(store.ttl or ItemTtlConfig()),
             ttl=_ttl(checkpointer),
             webhooks=self._webhooks(config.webhooks or WebhooksConfig()),
             saver=self._object("checkpointer.path", checkpointer.path) if checkpointer and checkpointer.path else None,
@@ -275,13 +277,12 @@ def _is_provider(place: str) -> bool:
     return spec is None or "site-packages" in (spec.origin or "")
 
 
-def _item_ttl(store: StoreConfig) -> TTLConfig | None:
-    if store.ttl is None:
-        return None
+def _item_ttl(said: ItemTtlConfig) -> TTLConfig:
+    """What is not said is the platform's; but items that are over are swept, and not shown before that."""
     return TTLConfig(
-        default_ttl=store.ttl.default_ttl,
-        refresh_on_read=store.ttl.refresh_on_read,
-        sweep_interval_minutes=store.ttl.sweep_interval_minutes,
+        default_ttl=said.default_ttl,
+        refresh_on_read=said.refresh_on_read,
+        sweep_interval_minutes=said.sweep_interval_minutes or _SWEEP_MINUTES,
         omit_expired=True,
     )
 
