@@ -96,7 +96,7 @@ class Turns:
                 failures = 0
             except Exception:
                 failures += 1
-                seconds = min(2.0**failures, _LONGEST_BACKOFF) * random.uniform(0.5, 1)
+                seconds = min(0.2 * 2.0**failures, _LONGEST_BACKOFF) * random.uniform(0.5, 1)
                 log.exception("duty %s failed; it is tried again in %.1f s", self.duty.name, seconds)
                 self._waking.clear()
             with contextlib.suppress(TimeoutError):
