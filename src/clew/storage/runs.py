@@ -140,6 +140,13 @@ def add_run(
                 f"there is no thread {place.thread!r}", hint="make it first, or if_not_exists='create'"
             )
         thread = yield from threads.add_thread(place, if_missing, if_exists="do_nothing", only=only)
+        if thread is not if_missing:  # another request has made it meanwhile, and a run on it
+            running = yield Query("run_active", (place.tenant, place.thread))
+    is_there = thread is not if_missing
+    if running and new.idempotency_key is not None:  # before its thread was ours to look at, the run was not there
+        rows = yield Query("run_keyed", (place.tenant, new.idempotency_key))
+        if rows:
+            return Made(_read(_of(place, rows[0]), rows[0]), False, (), ())
     active = [_read(place, row) for row in running]
     if active and new.strategy == "reject":
         raise ThreadBusyError(
@@ -171,11 +178,25 @@ def add_run(
     settle = Query("run_settle", (place.tenant, place.thread, thread.status))
     rows, _ = yield from ask(add, settle, is_last=is_last and is_marked and new.idempotency_key is None)
     if not rows:
-        return Made((yield from get_run(place, new.run_id)), False, cancelled, removed)
+        return (yield from _made_before(place, new, is_made=is_there))
     run = _read(place, rows[0])
     if not is_marked:
         yield from threads.change_thread(place, None, {"metadata": new.marks, "status": "busy"}, run.created_at)
     return Made(run, True, cancelled, removed)
+
+
+def _made_before(place: Place, new: NewRun, *, is_made: bool) -> Steps[Made]:
+    """The run that another request has made with the same id or key while this one was made; a thread that was made
+    for this one goes again, unless `is_made`: it was there."""
+    rows = yield Query("run_get", (place.tenant, new.run_id))
+    if not rows and new.idempotency_key is not None:
+        rows = yield Query("run_keyed", (place.tenant, new.idempotency_key))
+    if not rows:
+        raise RunNotFoundError(f"thread {place.thread!r} has no run {new.run_id!r}", hint="list the thread's runs")
+    run = _read(_of(place, rows[0]), rows[0])
+    if not is_made and run.thread != place.thread:
+        yield Query("thread_remove", (place.tenant, place.thread))
+    return Made(run, False, (), ())
 
 
 def _make_way(

@@ -19,6 +19,8 @@ from clew.server.work.signals import Signals
 from clew.storage.runs import Event, RunRow
 
 RING_BYTES = 1024 * 1024  # of each run's newest events, in memory
+_PAGE = 8  # batches of events that are read at once, and four times as many after those that are small
+_SMALL = 64 * 1024  # bytes
 POLL = 0.25  # seconds between two looks at a run of another replica, if nothing else wakes its readers
 NumberedEvent = tuple[int, str, bytes]
 
@@ -119,7 +121,7 @@ class Feeds:
             while not feed.is_lost:
                 events = feed.after(after)
                 if events is None:
-                    events = await self._queue.events(run, after)
+                    events = await self._page(run, after)
                 if events:
                     after = events[-1][0]
                     yield events
@@ -146,7 +148,7 @@ class Feeds:
         """Read from storage, until the run is executed here."""
         while True:
             row = await self._row(run)  # before its events: those of a run that is over are all there
-            while events := await self._queue.events(run, after):
+            while events := await self._page(run, after):
                 after = events[-1][0]
                 yield events
             if row is None or row.is_over:
@@ -156,6 +158,13 @@ class Feeds:
             if feed is not None and not feed.is_lost:
                 return
             await self._pause(run)
+
+    async def _page(self, run: RunRow, after: int) -> list[NumberedEvent]:
+        """The next stored events: not many at once, so that a client that reads slowly holds little of a long run."""
+        events = await self._queue.events(run, after, _PAGE)
+        if sum(len(data) for *_, data in events) > _SMALL:
+            return events
+        return events + (await self._queue.events(run, events[-1][0], 4 * _PAGE) if len(events) >= _PAGE else [])
 
     async def _row(self, run: RunRow) -> RunRow | None:
         try:

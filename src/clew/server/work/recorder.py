@@ -15,6 +15,7 @@ from clew.server.work.queue import RunQueue
 from clew.server.work.stamps import stamp
 from clew.storage.runs import Event, RunRow
 
+BATCH_BYTES = 256 * 1024  # of events that are stored together, so that a reader need not hold more at once
 OUTPUT = ".output"  # the run's output, for those who join it; no stream shows it
 _ENGINE_MODES = {"messages-tuple": "messages", "messages": "messages"}
 
@@ -82,15 +83,13 @@ class Recorder:
     async def rest(self) -> tuple[int, list[Event]]:
         """Wait for what is being stored, and give what is not, with the number of its first event."""
         await self.settled()
-        return self._feed.last + 1, self._taken()
-
-    def _taken(self) -> list[Event]:
-        events, self._waiting = [stamp(self._base), *self._waiting], []
-        return events
+        if self.error is None and sum(len(data) for _, data in self._waiting) > BATCH_BYTES:
+            await self._flush()
+        return self._feed.last + 1, self._batch()
 
     async def _flush(self) -> None:
         while self._waiting:
-            events = self._taken()
+            events = self._batch()
             try:
                 is_kept = await self._queue.add_events(self._run, self._owner, self._feed.last + 1, events)
             except Exception as error:
@@ -101,6 +100,17 @@ class Recorder:
                 return
             self._feed.publish(events)
             self._on_stored(len(events) - 1)
+
+    def _batch(self) -> list[Event]:
+        """The first of what waits, as much of it as fits into a batch, with its time."""
+        count = size = 0
+        for _, data in self._waiting:
+            size += len(data)
+            if count and size > BATCH_BYTES:
+                break
+            count += 1
+        events, self._waiting = self._waiting[:count], self._waiting[count:]
+        return [stamp(self._base), *events]
 
     def _whole_messages(self, chunk: Any, metadata: Any) -> Sequence[Event]:
         """A chunk as mode "messages" shows it: the whole message so far, with its metadata when it is new."""
