@@ -22,9 +22,10 @@ import httpx
 
 from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.sqlite import SqliteSaver
+from clew.errors import RunNotFoundError
 from clew.storage import runs
 from clew.storage.operation import LogOp
-from clew.storage.query import Query, Steps
+from clew.storage.query import Steps
 from clew.storage.session import LogSession
 from tests.faults.ledger import Ledger
 from tests.servers import free_port
@@ -176,13 +177,10 @@ class House:
 
     def run(self, run_id: str) -> runs.RunRow | None:
         """A run's row."""
-
-        def steps() -> Steps[Any]:
-            rows = yield Query("run_get", (self.saver.tenant, run_id))
-            return rows[0] if rows else None
-
-        found = self.do(steps)
-        return None if found is None else self.do(lambda: runs.find_run(self.saver.place("x"), run_id, None))
+        try:
+            return self.do(lambda: runs.find_run(self.saver.place("x"), run_id, None))
+        except RunNotFoundError:
+            return None
 
     def status(self, run_id: str) -> str | None:
         found = self.run(run_id)

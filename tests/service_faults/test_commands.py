@@ -76,7 +76,7 @@ def test_each_answer_is_used_once(backend: str, point: str, house_on: Callable[[
 
 @pytest.mark.parametrize("point", ["claim.after=kill@1", *(
     pytest.param(f"{point}=kill@1", marks=LONG)
-    for point in ("run.begin.after", "effect.start.before", "commit.before", "commit.after", "run.end.before")
+    for point in ("run.begin.after", "effect.start.before", "pending.before", "pending.after", "run.end.before")
 )])  # fmt: skip
 @pytest.mark.parametrize("said", [{"update": {"log": ["u"]}, "goto": "three"}], ids=["update and goto"])
 @pytest.mark.parametrize("backend", ["sqlite", pytest.param("postgres", marks=LONG)])

@@ -34,7 +34,8 @@ def whole(house: House, replica: Replica, thread: str, run: str) -> None:
     assert seen[-1][:2] == ("end", {"run_id": run, "status": "success"})
     assert updates(seen) == ["one", "two", "three"]
     ids = [int(id) for _, _, id in seen if id is not None]
-    assert ids == list(range(len(ids)))
+    assert ids == sorted(set(ids))
+    assert [seq for seq, *_ in house.events(run)] == list(range(1, len(house.events(run)) + 1))
     assert house.steps(thread) == [
         (run, "loop", 3), (run, "loop", 2), (run, "loop", 1), (run, "loop", 0), (run, "input", -1)
     ]  # fmt: skip

@@ -28,23 +28,22 @@ class Repeated:
     def __init__(self, show: Callable[[Chunk], None], shown: Counter[bytes]) -> None:
         self._show = show
         self._shown = shown  # and not matched by anything that was made again
-        self._newest: bytes | None = None
+        self._is_own = False  # it goes on from a checkpoint of its own
         self._has_begun = False
 
-    def catch_up(self, missed: Sequence[tuple[str, Any]]) -> None:
-        """Show what was stored and not shown."""
-        for mode, data in missed:
+    def catch_up(self, stored: Sequence[tuple[str, Any]] | None) -> None:
+        """Show what was stored and not shown; None: there is no checkpoint of the run's."""
+        self._is_own = stored is not None
+        for mode, data in stored or ():
             if not self._take(mode, data):
                 self._show(((), mode, data))
-            if mode == "values":
-                self._newest = encoded(data)
 
     def show(self, chunk: Chunk) -> None:
         """Take a chunk of the engine's stream."""
         ns, mode, data = chunk
         if not ns and mode == "values" and not self._has_begun:  # where it goes on from
             self._has_begun = True
-            if encoded(data) == self._newest or self._take(mode, data):
+            if self._is_own or self._take(mode, data):
                 return
         elif not ns and mode == "updates" and "__metadata__" in data:  # of a task that the first worker has finished
             data = {name: update for name, update in data.items() if name != "__metadata__"}
@@ -70,11 +69,11 @@ async def shown_by(queue: RunQueue, run: RunRow) -> Counter[bytes]:
     return found
 
 
-async def stored_by(graph: Any, run: RunRow) -> list[tuple[str, Any]]:
-    """What a run's checkpoints would have shown, in order: mode and data."""
+async def stored_by(graph: Any, run: RunRow) -> list[tuple[str, Any]] | None:
+    """What a run's checkpoints would have shown, in order: mode and data; None if there are none."""
     modes = [mode for mode in run.request.get("stream_mode") or () if mode in _MODES]
     if not modes:
-        return []
+        return None
     steps: list[list[tuple[str, Any]]] = []
     after: Any = None
     async for state in graph.aget_state_history({"configurable": {"thread_id": run.thread}}):
@@ -83,7 +82,7 @@ async def stored_by(graph: Any, run: RunRow) -> list[tuple[str, Any]]:
         if state.metadata.get("run_id") != run.run_id:
             break
         after = state
-    return [shown for step in reversed(steps) for shown in step]
+    return None if after is None else [shown for step in reversed(steps) for shown in step]
 
 
 def _shown(graph: Any, before: Any, after: Any) -> list[tuple[str, Any]]:
