@@ -170,6 +170,50 @@ def telling() -> Any:
     return graph.compile()
 
 
+class SilentError(Exception):
+    """An error that has no message."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no message")
+
+
+def _looping() -> Any:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+ODD: dict[str, Any] = {
+    "bytes": b"\xff\0",
+    "no number": [float("nan"), float("inf"), -0.0],
+    "lone surrogate": "\ud800",
+    "nul": "a\0b",
+    "huge": 10**40,
+    "set and tuple": [{1}, (1, 2)],
+    "keys": {1: "one", "\ud800": 1},
+    "loop": _looping(),
+}
+ERRORS: dict[str, Exception] = {
+    "error with nul": ValueError("a\0b"), "error with surrogate": ValueError("a\ud800b"), "silent error": SilentError(),
+}  # fmt: skip
+
+
+def odd() -> Any:
+    """Writes, returns or raises what its input names: values and errors that JSON or a database has trouble with."""
+
+    def act(state: Log) -> Log:
+        name = state["log"][0]
+        if name in ERRORS:
+            raise ERRORS[name]
+        get_stream_writer()(ODD[name])
+        return {"log": [ODD[name]]}
+
+    graph = StateGraph(Log)
+    graph.add_node("act", act)
+    graph.add_edge(START, "act")
+    return graph.compile()
+
+
 def _config_of(state: Any, config: Any, *, runtime: Any = None) -> Any:
     said = {key: value for key, value in config["configurable"].items() if not key.startswith("__")}
     user = said.pop("langgraph_auth_user", None)
@@ -185,6 +229,7 @@ def _config_of(state: Any, config: Any, *, runtime: Any = None) -> Any:
 
 GRAPHS: dict[str, Callable[[], Any]] = {
     "pair": pair, "asking": asking, "failing": failing, "talking": talking, "nesting": nesting, "telling": telling,
+    "odd": odd,
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from clew.server.observed import request_id
 from clew.server.states import command_of
 from clew.storage.runs import NewRun, Strategy
 from clew.storage.threads import ThreadRow
+from clew.threads._kept import kept
 
 StreamMode = Literal[
     "values", "updates", "messages", "messages-tuple", "debug", "tasks", "checkpoints", "custom"
@@ -133,7 +134,7 @@ def new_run(
             for key, value in request.items()
             if value is not None and (key == "input" or value not in ({}, False))
         },
-        metadata=metadata or {},
+        metadata=kept(metadata) if metadata else {},
         user_id=user_id,
         strategy=body.multitask_strategy or "enqueue",
         priority=body.priority or 0,

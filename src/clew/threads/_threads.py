@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar
 
 from clew.checkpoint._face import CheckpointSaver
 from clew.errors import InvalidQueryError, StorageError
@@ -18,6 +17,7 @@ from clew.storage.query import Steps
 from clew.storage.session import LogSession
 from clew.storage.thread_lists import Sought, count_sought, search_threads
 from clew.storage.threads import TITLE_MAX, Only, ThreadRow
+from clew.threads._kept import is_unkept, kept
 from clew.threads._titles import first_words
 
 T = TypeVar("T")
@@ -313,7 +313,7 @@ class Threads:
             raise ValueError(f"if_exists is {if_exists!r}, not 'raise' or 'do_nothing'")
         id, owner, now = _new_id() if thread_id is None else check_thread_id(thread_id), self._whose(user_id), _now()
         only = self._only
-        held = _metadata((metadata or {}) if only is None else only.made(metadata or {}))
+        held = kept((metadata or {}) if only is None else only.made(metadata or {}))
         row = ThreadRow(
             id, owner or "", "idle", 0, now, now, now, None, None, _minutes(ttl_minutes), _strategy(ttl_strategy),
             _title(title), held,
@@ -337,11 +337,11 @@ class Threads:
     ) -> LogOp[Page]:
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LIMIT:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidQueryError(f"limit is {limit!r}, not a number from 1 to {LIMIT}")
-        if text is not None and (not isinstance(text, str) or _is_unkept(text)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if text is not None and (not isinstance(text, str) or is_unkept(text)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidQueryError("text is not a text without NUL and lone surrogates, and no title has those")
         before = None if after is None else _position(after)
         wanted = Sought(
-            self._whose(user_id), bool(archived), status, text, None if metadata is None else _metadata(metadata),
+            self._whose(user_id), bool(archived), status, text, None if metadata is None else kept(metadata),
             limit=limit, before=before, only=self._only,
         )  # fmt: skip
 
@@ -384,7 +384,7 @@ class Threads:
         id, owner, now = check_thread_id(thread_id), self._whose(user_id), _now()
         target = self.storage.place(_new_id() if target_id is None else check_thread_id(target_id))
         source, only = self.storage.place(id), self._only
-        held = None if metadata is None else _metadata(metadata)
+        held = None if metadata is None else kept(metadata)
         return self._op(
             target.thread, lambda: rules.copy_thread(source, target, owner, now, held, only), "copy", _thread
         )
@@ -424,9 +424,9 @@ def _sought(owner: str | None, wanted: Mapping[str, Any]) -> Sought:
             raise InvalidQueryError(f"{name} is {number!r}, not a whole number from {least}")
     if sought.sort_by is not None and sought.sort_by not in SORTS:
         raise InvalidQueryError(f"sort_by is {sought.sort_by!r}, not one of {', '.join(SORTS)}")
-    if _is_unkept(sought.text):
+    if sought.text is not None and is_unkept(sought.text):
         raise InvalidQueryError("text holds a NUL character or a lone surrogate, which no title does")
-    metadata = None if sought.metadata is None else _metadata(sought.metadata)
+    metadata = None if sought.metadata is None else kept(sought.metadata)
     ids = None if sought.ids is None else [check_thread_id(id) for id in sought.ids]
     return sought._replace(metadata=metadata, ids=ids)
 
@@ -447,7 +447,7 @@ def _given(
     if archived is not None:
         changes["archived"] = int(bool(archived))
     if metadata is not None:
-        changes["metadata"] = _metadata(metadata)
+        changes["metadata"] = kept(metadata)
     if status is not None:
         if status not in ("idle", "busy", "interrupted", "error"):
             raise ValueError(f"status is {status!r}, not 'idle', 'busy', 'interrupted' or 'error'")
@@ -464,7 +464,7 @@ def _user(user_id: str | _Everyone) -> str | _Everyone:
 
 
 def _user_id(user_id: Any) -> str:
-    if not isinstance(user_id, str) or not user_id or len(user_id) > USER_MAX or _is_unkept(user_id):
+    if not isinstance(user_id, str) or not user_id or len(user_id) > USER_MAX or is_unkept(user_id):
         raise InvalidQueryError(
             f"user_id is {user_id!r}, not a text of 1 to {USER_MAX} characters without NUL and lone surrogates"
         )
@@ -474,30 +474,9 @@ def _user_id(user_id: Any) -> str:
 def _title(title: Any) -> str | None:
     if title is None:
         return None
-    if not isinstance(title, str) or len(title) > TITLE_MAX or _is_unkept(title):
+    if not isinstance(title, str) or len(title) > TITLE_MAX or is_unkept(title):
         raise InvalidQueryError(f"a title is a text of at most {TITLE_MAX} characters without NUL and lone surrogates")
     return title
-
-
-def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata as JSON keeps it; raises for what JSON, or a database's kind of it, cannot hold."""
-    try:
-        text = json.dumps(dict(metadata), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidQueryError(f"metadata is not JSON: {error}") from None
-    held = json.loads(text)
-    if _is_unkept(held):
-        raise InvalidQueryError("metadata holds a NUL character or a lone surrogate, which databases cannot store")
-    return held
-
-
-def _is_unkept(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value)
-    if isinstance(value, dict):
-        parts = cast("dict[str, Any]", value)
-        return any(_is_unkept(part) for pair in parts.items() for part in pair)
-    return isinstance(value, list) and any(map(_is_unkept, cast("list[Any]", value)))
 
 
 def _minutes(minutes: Any) -> int | None:
@@ -516,7 +495,7 @@ def _strategy(strategy: Any) -> str | None:
 
 def _position(after: str) -> tuple[int, str]:
     micros, _, thread = after.partition(":")
-    if not micros.isdecimal() or not thread or len(micros) > 18 or _is_unkept(thread):
+    if not micros.isdecimal() or not thread or len(micros) > 18 or is_unkept(thread):
         raise InvalidQueryError(f"after is {after!r}, not the `next` of a page")
     return int(micros), thread
 

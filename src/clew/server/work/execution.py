@@ -93,6 +93,7 @@ class Execution:
                 show = await self._repeated(graph, run, recorder) if is_repeated else recorder.show
                 with telemetry.joined(request.get("trace")):
                     served = await self._served(graph, run, given, config, show)
+            return _ending(run, served)
         except ThreadConflictError:
             raise
         except (UnknownInterruptError, AmbiguousResumeError) as error:  # the thread is as it was
@@ -100,7 +101,6 @@ class Execution:
         except Exception as error:
             _log(run, error)
             return Ending("error", "error", error=said(error))
-        return _ending(run, served)
 
     async def _repeated(self, graph: Any, run: RunRow, recorder: Recorder) -> Show:
         """What shows a run that is gone on with."""
@@ -185,7 +185,12 @@ def config_of(run: RunRow) -> Json:
 
 def said(error: BaseException) -> Json:
     """An error as the field's protocol says it."""
-    return {"error": type(error).__name__, "message": str(error)}
+    try:
+        message = str(error)
+    except Exception:
+        message = "its message cannot be made"
+    # A lone surrogate or a NUL character would keep the run from ending: databases store neither.
+    return {"error": type(error).__name__, "message": message.encode("utf-8", "replace").decode().replace("\0", "�")}
 
 
 def _ending(run: RunRow, served: Served) -> Ending:
@@ -226,7 +231,7 @@ def _user(run: RunRow) -> User | None:
 
 
 def _log(run: RunRow, error: BaseException) -> None:
-    shown = None if isinstance(error, ClewError) else error
+    shown, words = None if isinstance(error, ClewError) else error, said(error)
     log.warning(
-        "run %s on thread %r failed: %s: %s", run.run_id, run.thread, type(error).__name__, error, exc_info=shown
+        "run %s on thread %r failed: %s: %s", run.run_id, run.thread, words["error"], words["message"], exc_info=shown
     )
