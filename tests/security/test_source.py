@@ -112,6 +112,7 @@ def test_statements_are_not_built_from_texts() -> None:
 
 WORDS = {"", "now", "pending", "running", "created_at", "updated_at", "state_updated_at", "status", "thread_id", "busy"}
 WORDS |= {"object", "array", "integer", "real", "string", "number", " "}  # types of JSON values
+WORDS |= {"rollback"}  # how a run is cancelled
 
 
 def test_named_queries_bind_everything() -> None:

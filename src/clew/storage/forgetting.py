@@ -28,13 +28,16 @@ def remove_old_events(tenant: str, keep: int, limit: int) -> Steps[int]:
 def forget_runs(root: Place, keep: int, keep_rows: int | None, limit: int) -> Steps[int]:
     """Remove up to `limit` runs that ended long ago, with their events: those of a thread of their own after `keep`
     microseconds, and what is left of that thread; the others after `keep_rows` (None: with their thread)."""
-    later = _NEVER if keep_rows is None else max(keep_rows, keep)
-    rows = yield Query("run_forgettable", (root.tenant, keep, later, limit))
-    for run_id, thread, is_ephemeral in rows:
-        if is_ephemeral:
-            yield from _remove_leftover(root.of(thread))
+    gone = yield Query("run_forgettable", (root.tenant, keep, limit))
+    for run_id, thread in gone:
+        yield from _remove_leftover(root.of(thread))
         yield from remove_run(root.of(thread), run_id)
-    return len(rows)
+    if keep_rows is None or len(gone) >= limit:
+        return len(gone)
+    old = yield Query("run_listed_too_long", (root.tenant, max(keep_rows, keep), limit - len(gone)))
+    for run_id, thread in old:
+        yield from remove_run(root.of(thread), run_id)
+    return len(gone) + len(old)
 
 
 def _remove_leftover(place: Place) -> Steps[None]:

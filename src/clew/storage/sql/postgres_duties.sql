@@ -83,8 +83,15 @@ select run_id, ended_at
  limit $4
 
 -- name: run_forgettable
-select run_id, thread, is_ephemeral
+select run_id, thread
   from clew_run
- where tenant = $1 and ended_at <= (extract(epoch from clock_timestamp()) * 1000000)::bigint - $2::bigint and (is_ephemeral = 1 or ended_at <= (extract(epoch from clock_timestamp()) * 1000000)::bigint - $3::bigint)
+ where tenant = $1 and is_ephemeral = 1 and ended_at <= (extract(epoch from clock_timestamp()) * 1000000)::bigint - $2::bigint
  order by ended_at
- limit $4
+ limit $3
+
+-- name: run_listed_too_long
+select run_id, thread
+  from clew_run
+ where tenant = $1 and ended_at <= (extract(epoch from clock_timestamp()) * 1000000)::bigint - $2::bigint
+ order by ended_at
+ limit $3

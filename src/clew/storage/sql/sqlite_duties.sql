@@ -83,8 +83,15 @@ select run_id, ended_at
  limit ?4
 
 -- name: run_forgettable
-select run_id, thread, is_ephemeral
+select run_id, thread
   from clew_run
- where tenant = ?1 and ended_at <= cast((julianday('now') - 2440587.5) * 86400000000 as integer) - ?2 and (is_ephemeral = 1 or ended_at <= cast((julianday('now') - 2440587.5) * 86400000000 as integer) - ?3)
+ where tenant = ?1 and is_ephemeral = 1 and ended_at <= cast((julianday('now') - 2440587.5) * 86400000000 as integer) - ?2
  order by ended_at
- limit ?4
+ limit ?3
+
+-- name: run_listed_too_long
+select run_id, thread
+  from clew_run
+ where tenant = ?1 and ended_at <= cast((julianday('now') - 2440587.5) * 86400000000 as integer) - ?2
+ order by ended_at
+ limit ?3
