@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks service", description=__doc__)
     parser.add_argument("--setup", action="store_true", help="only make the peers' environments, once")
     parser.add_argument("--rounds", type=int, default=3, help="how often each service is measured, in turn")
-    parser.add_argument("--seconds", type=float, default=1.0, help="how long each operation is asked for")
+    parser.add_argument("--seconds", type=float, default=0.8, help="how long each operation is asked for")
     parser.add_argument("--only", choices=names, action="append", help="measure just this one (may be repeated)")
     parser.add_argument("--json", metavar="FILE", help="write the figures to a file, too")
     options = parser.parse_args(arguments)
