@@ -17,7 +17,7 @@ from clew.storage.encode import decode_metadata
 from clew.storage.heads import merge_writes
 from clew.storage.loaded import Decode, Loaded
 from clew.storage.log import Head, Place, Position, Waiting
-from clew.storage.query import Query, Steps
+from clew.storage.query import Query, Row, Steps, ask
 from clew.storage.records import TaskRecord
 from clew.storage.state import Replay, State
 from clew.storage.values import LIST, OPAQUE, Value, decode_value
@@ -42,14 +42,11 @@ def read_history(place: Place, query: HistoryQuery, decode: Decode) -> Steps[lis
     if head is None or head.seq == 0:
         return []
     listing = _Listing(place, head, decode)
-    yield from listing.open()
     before = None if query.before is None else id_bytes(query.before)
     found: list[Loaded] = []
     batch = _FIRST_BATCH if query.filter else None if query.limit is None else min(query.limit, _MOST)
-    while query.limit is None or len(found) < query.limit:
-        rows = yield Query("step_list", (place.tenant, head.line, before, -1 if batch is None else batch))
-        if not rows:
-            break
+    rows = yield from listing.open(_page(place, head, before, batch))
+    while rows:
         wanted = [(branch, seq) for branch, seq, _, _ in rows]
         if not all(log.are_numbers(row[:3]) for row in rows):
             raise _inconsistent(place)
@@ -69,7 +66,13 @@ def read_history(place: Place, query: HistoryQuery, decode: Decode) -> Steps[lis
             break
         batch = min(2 * batch, _LARGEST_BATCH)
         listing.forget()
+        is_over = query.limit is not None and len(found) >= query.limit
+        rows = [] if is_over else (yield _page(place, head, before, batch))
     return found if query.limit is None else found[: query.limit]
+
+
+def _page(place: Place, head: Head, before: bytes | None, batch: int | None) -> Query:
+    return Query("step_list", (place.tenant, head.line, before, -1 if batch is None else batch))
 
 
 def _inconsistent(place: Place) -> CorruptRecordError:
@@ -93,15 +96,20 @@ class _Listing:
         self._waiting: dict[Position, list[TaskRecord]] = {}  # the writes behind a step that no child has consumed
         self.entries: dict[Position, Entry] = {}
 
-    def open(self) -> Steps[None]:
-        """Read what is small and belongs to the whole namespace: where branches fork off, and what waits."""
-        self._origins = yield from log.read_origins(self._place, self._head.line)
-        for fields in (yield Query("pending_list", (self._place.tenant, self._head.line))):
+    def open(self, first: Query) -> Steps[list[Row]]:
+        """Read what is small and belongs to the whole namespace: where branches fork off, and what waits. Gives what
+        `first` asks for, too."""
+        line = self._head.line
+        pending = Query("pending_list", (self._place.tenant, line))
+        origins, waiting, rows = yield from ask(log.origins_of(self._place, line), pending, first)
+        self._origins = log.origins_in(origins)
+        for fields in waiting:
             row = Waiting(*fields)
             task = yield from log.read_task(self._place, row)
             self._waiting.setdefault(row.position, []).append(task)
         for tasks in self._waiting.values():
             tasks.sort(key=lambda task: (task.path, task.task_id))
+        return rows
 
     def read(self, spans: dict[int, tuple[int, int]], wanted: set[Position]) -> Steps[None]:
         """Replay branches over (first, last) seqs, keeping the checkpoints that are wanted."""

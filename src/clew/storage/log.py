@@ -399,7 +399,16 @@ def read_parent_id(place: Place, line: int, position: Position) -> Steps[bytes |
 
 def read_origins(place: Place, line: int) -> Steps[dict[int, Position]]:
     """Where each branch that forked from another one did so."""
-    rows = yield Query("fork_list", (place.tenant, line))
+    return origins_in((yield origins_of(place, line)))
+
+
+def origins_of(place: Place, line: int) -> Query:
+    """What asks for that."""
+    return Query("fork_list", (place.tenant, line))
+
+
+def origins_in(rows: Sequence[Row]) -> dict[int, Position]:
+    """What the answer says."""
     return {branch: (parent_branch, parent_seq) for branch, parent_branch, parent_seq in rows}
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from clew.storage.log import Place
-from clew.storage.query import Query, Row, Steps
+from clew.storage.query import Query, Row, Steps, ask
 from clew.storage.threads import Only, ThreadRow, read_row
 
 WINDOW = 2000  # threads that are looked through, in order
@@ -93,7 +93,9 @@ def search_threads(root: Place, sought: Sought) -> Steps[list[ThreadRow]]:
         return (yield from _looked_through(root, sought, asked))
     if sought.ids is not None:
         chosen = asked.query("chosen", sought.archived, sought.limit, sought.offset, json.dumps(list(sought.ids)))
-        rows = yield chosen
+        rows = yield from _last(chosen)
+    elif sought.archived is not None and not asked.is_filtered:
+        rows = yield from _last(asked.query("page", sought.archived, sought.limit, sought.offset))
     elif sought.archived is not None:
         rows = yield from _page(asked, sought.archived, sought.limit, sought.offset)
     else:
@@ -101,6 +103,11 @@ def search_threads(root: Place, sought: Sought) -> Steps[list[ThreadRow]]:
         both = [*(yield from _page(asked, False, end, 0)), *(yield from _page(asked, True, end, 0))]
         rows = _in_order(both, sought)[sought.offset : end]
     return [read_row(root.of(fields[0]), fields) for fields in rows]
+
+
+def _last(query: Query) -> Steps[list[Row]]:
+    """A query after which nothing is asked: that needs no round trip of its own to end the transaction."""
+    return (yield from ask(query, is_last=True))[0]
 
 
 def count_sought(root: Place, sought: Sought) -> Steps[int]:
@@ -115,10 +122,9 @@ def count_sought(root: Place, sought: Sought) -> Steps[int]:
         few = yield from _few(asked._replace(status=None))
         if few is not None:
             return (yield asked.number(sought.archived, json.dumps(few)))[0][0]
-    count = 0
-    for archived in (False, True) if sought.archived is None else (sought.archived,):
-        count += (yield asked.number(archived))[0][0]
-    return count
+    both = (False, True) if sought.archived is None else (sought.archived,)
+    counted = yield from ask(*map(asked.number, both), is_last=True)
+    return sum(rows[0][0] for rows in counted)
 
 
 def contains(held: Any, wanted: Any) -> bool:
