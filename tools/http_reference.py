@@ -65,8 +65,10 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator
     if body is not None:
         schema = next(iter(body["content"].values()))["schema"]
         yield from (f"Body: {_kind(schema)}{'' if body.get('required') else ', or none'}.", "")
-    statuses = [status for status in operation["responses"] if status.isdigit() and status != "422"]
-    yield from (f"Answer: {', '.join(statuses)}.", "")
+    answers = [status for status in operation["responses"] if status < "4"]
+    errors = [status for status in operation["responses"] if "4" <= status < "5" and status != "422"]
+    more = f" Errors: {', '.join(errors)}." if errors else ""
+    yield from (f"Answer: {', '.join(answers)}.{more}", "")
 
 
 def _body(name: str, schema: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What the OpenAPI description says of errors: their one shape, for every route; and of authentication."""
+"""What the OpenAPI description says of errors: their one shape, for every route; of streams; and of authentication."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ _ERROR = {
     },
 }
 _CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+_EVENTS = {"text/event-stream": {"schema": {"type": "string", "description": "Server-sent events."}}}
+_CONFLICTS = {  # requests that may be refused for what is there already
+    "POST /assistants", "POST /threads", "POST /threads/{thread_id}/state", "POST /threads/{thread_id}/runs",
+    "POST /threads/{thread_id}/runs/stream", "POST /threads/{thread_id}/runs/wait",
+    "DELETE /threads/{thread_id}/runs/{run_id}",
+}  # fmt: skip
 _NOT_OURS = ("HTTPValidationError", "ValidationError")
 
 
@@ -54,7 +60,7 @@ def describe_security(app: FastAPI, security: Security) -> None:
 
 
 def describe_errors(app: FastAPI) -> None:
-    """Have the application's description say how its errors look."""
+    """Have the application's description say how its errors look, and which answers are streams."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -66,9 +72,18 @@ def describe_errors(app: FastAPI) -> None:
 
 
 def _with_errors(description: dict[str, Any]) -> dict[str, Any]:
-    for path in cast("dict[str, dict[str, Any]]", description["paths"]).values():
-        for operation in path.values():
+    for path, operations in cast("dict[str, dict[str, Any]]", description["paths"]).items():
+        for method, operation in operations.items():
             responses = operation["responses"]
+            if path.endswith("/stream") and "200" in responses:
+                responses["200"]["content"] = _EVENTS
+            if "{" in path:
+                responses["404"] = {
+                    "description": "There is no such thing, or it is somebody else's",
+                    "content": _CONTENT,
+                }
+            if f"{method.upper()} {path}" in _CONFLICTS:
+                responses["409"] = {"description": "What is there already is in the way", "content": _CONTENT}
             if "422" in responses:
                 responses["422"] = {"description": "A value cannot be honoured", "content": _CONTENT}
             responses["default"] = {"description": "Any other error", "content": _CONTENT}
