@@ -256,6 +256,12 @@ def test_an_id_that_no_event_has_is_refused(blocking: Blocking, after: str | byt
     assert answer.status_code == 422
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client waits a second before it comes back; here it does not."""
+    monkeypatch.setattr("langgraph_sdk._sync.http._reconnect_delay", lambda attempt, **limits: 0.01)
+
+
 def cut_off(live: Live, at: int, user: str, **given: Any) -> list[Any]:
     """The parts of a stream whose connection is cut after so many bytes of the answer."""
     with Proxy("127.0.0.1", live.port, watch=False) as proxy:
@@ -269,6 +275,7 @@ def cut_off(live: Live, at: int, user: str, **given: Any) -> list[Any]:
             assert proxy.cut_at_bytes is None
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_client_whose_connection_is_cut_gets_each_event_once(live: Live) -> None:
     given: dict[str, Any] = {"input": {"log": []}, "stream_mode": ["updates", "values"], "stream_resumable": True}
 
@@ -277,6 +284,7 @@ def test_a_client_whose_connection_is_cut_gets_each_event_once(live: Live) -> No
     assert [part.event for part in parts] == ["metadata", "values", "updates", "values", "updates", "values", "end"]
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_client_that_was_told_no_ids_comes_back_for_the_end(live: Live) -> None:
     with pytest.warns(UserWarning, match="without a Last-Event-ID"):
         parts = cut_off(live, 760, "cut off without ids", input={"log": []}, stream_mode=["updates", "values"])
@@ -284,6 +292,7 @@ def test_a_client_that_was_told_no_ids_comes_back_for_the_end(live: Live) -> Non
     assert (parts[0].event, parts[-1].event, parts[-1].data["status"]) == ("metadata", "end", "success")
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_client_that_is_cut_off_while_it_waits_gets_what_the_run_gives(live: Live, gate: Gate) -> None:
     with Proxy("127.0.0.1", live.port, watch=False) as proxy:
         client = Blocking(f"http://127.0.0.1:{proxy.port}", "cut off waiting")
