@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -86,6 +87,7 @@ def create_app(
     background = Duties(storage, known, duties, metrics, store)
     worker = Worker(RunQueue(storage), registry, store, metrics, Signals(storage), work or WorkSettings())
     background.made_run = worker.signals.work
+    worker.on_told = partial(background.wake, "webhooks")
     app.state.clew = Service(
         registry=registry,
         storage=storage,

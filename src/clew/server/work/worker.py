@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -54,6 +55,10 @@ class WorkSettings:
             raise ValueError(f"these settings of a worker make no sense: {self}")
 
 
+def _nobody() -> None:
+    """Nobody waits for what is to be told."""
+
+
 @dataclass(slots=True)
 class _Job:
     run: RunRow
@@ -88,6 +93,7 @@ class Worker:
         self.queue = queue
         self.signals = signals
         self.feeds = Feeds(queue, signals)
+        self.on_told: Callable[[], object] = _nobody  # a run has ended that a webhook is to be told of
         self.threads = ThreadFeeds(queue, self.feeds, signals)
         self._metrics = metrics
         self._execution = Execution(queue, registry, store, self.id)
@@ -311,6 +317,8 @@ class Worker:
             return False
         job.feed.publish(events)
         job.feed.close(End(ending.status, ending.error))
+        if run.request.get("webhook"):
+            self.on_told()
         self._after(left)
         return True
 
