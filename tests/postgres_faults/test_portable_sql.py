@@ -35,7 +35,7 @@ MIGRATIONS = {
 
 # A worker of the service takes runs of every tenant: its queue is one table, on one node.
 QUEUE = {"query run_claim", "query run_renew", "query run_release", "query run_expired", "query run_counts"}
-QUEUE_KEYS = {"priority, created_at, run_id", "owner, lease_until", "ended_at"}
+QUEUE_KEYS = {"priority, created_at, run_id", "owner, lease_until"}
 
 # What is not used, and why.
 LACKING = {

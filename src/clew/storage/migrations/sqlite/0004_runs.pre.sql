@@ -36,8 +36,6 @@ create index clew_run_leased on clew_run (owner, lease_until) where status = 'ru
 
 create index clew_run_thread on clew_run (tenant, thread, created_at);
 
-create index clew_run_ended on clew_run (ended_at) where ended_at is not null;
-
 create unique index clew_run_key on clew_run (tenant, idempotency_key) where idempotency_key is not null;
 
 -- What a run has shown, for whoever reads along or comes back: in batches, `seq` is the number of a batch's last event.
