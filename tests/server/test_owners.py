@@ -25,6 +25,8 @@ BODIES: dict[str, Any] = {
     "POST /threads/{thread_id}/state": {"values": {"mood": "stolen"}, "as_node": "reply"},
     "POST /threads/{thread_id}/state/checkpoint": {"checkpoint": {}},
     "POST /threads/{thread_id}/history": {},
+    "POST /threads/{thread_id}/commands": {"id": 1, "method": "state.get"},
+    "POST /threads/{thread_id}/stream/events": {"channels": ["values"]},
     "POST /threads/{thread_id}/runs": {"assistant_id": "agent", "input": {}},
     "POST /threads/{thread_id}/runs/stream": {"assistant_id": "agent", "input": {}},
     "POST /threads/{thread_id}/runs/wait": {"assistant_id": "agent", "input": {}},

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from fastapi import Request
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
 
 from clew.server.openapi import Security
 
@@ -85,7 +85,7 @@ class HttpSettings:
         return None if self.cors is None and own else self.cors or Cors()
 
 
-def configurable_of(request: Request) -> dict[str, str]:
+def configurable_of(request: HTTPConnection) -> dict[str, str]:
     """What a request's headers put into the `configurable` of the run that it asks for, by names in lower case.
 
     What the service itself puts there cannot be set by a header.

@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
-from fastapi import Request
 from pydantic import Field, field_validator
+from starlette.requests import HTTPConnection
 
 from clew import telemetry
 from clew.server.assistants import Assistant
@@ -90,6 +90,10 @@ class RunCreate(Body):
         return ["values"] if given is None else [given] if isinstance(given, str) else list(dict.fromkeys(given))
 
 
+class ProtocolRun(RunCreate):
+    """A run that is started by a command of the protocol for threads: it records what the protocol's channels show."""
+
+
 def new_run(
     body: RunCreate,
     assistant: Assistant,
@@ -126,6 +130,9 @@ def new_run(
         "trace": telemetry.carried(),
         **at,
     }
+    if isinstance(body, ProtocolRun):
+        modes = ["values", "updates", "tasks", "custom"]  # streams of the run itself have these
+        request |= {"is_protocol": True, "is_resumable": True, "stream_mode": modes, "stream_subgraphs": True}
     return NewRun(
         run_id=_run_id(),
         assistant_id=assistant.id,
@@ -151,7 +158,7 @@ def new_thread(thread_id: str, user_id: str, metadata: Json | None = None) -> Th
     return ThreadRow(thread_id, user_id, "idle", 0, now, now, now, None, None, None, None, None, metadata or {})
 
 
-def key_of(request: Request, user_id: str, number: int | None = None) -> str | None:
+def key_of(request: HTTPConnection, user_id: str, number: int | None = None) -> str | None:
     """The key under which a request that is sent again makes no second run: the header `idempotency-key`, of a user;
     `number` is the run's in a batch."""
     key = request.headers.get("idempotency-key")

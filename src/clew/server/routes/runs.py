@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from clew.errors import RunNotFoundError, ThreadNotFoundError
@@ -49,20 +50,20 @@ class CancelMany(Body):
 @router.post("/threads/{thread_id}/runs")
 async def create(request: Request, asks: Asks, thread_id: ThreadId, body: RunCreate) -> Response:
     """Make a run, and do not wait for it."""
-    return _made(await _make(request, asks, thread_id, body))
+    return _made(await make_run(request, asks, thread_id, body))
 
 
 @router.post("/threads/{thread_id}/runs/stream")
 async def stream(request: Request, asks: Asks, thread_id: ThreadId, body: RunCreate) -> Response:
     """Make a run, and read what it shows, as server-sent events."""
-    run = await _make(request, asks, thread_id, body)
+    run = await make_run(request, asks, thread_id, body)
     return _stream(asks, run, 0, None, cancels=body.on_disconnect == "cancel")
 
 
 @router.post("/threads/{thread_id}/runs/wait")
 async def wait(request: Request, asks: Asks, thread_id: ThreadId, body: RunCreate) -> Response:
     """Make a run, and wait for what it gives."""
-    run = await _make(request, asks, thread_id, body, is_shown=False)
+    run = await make_run(request, asks, thread_id, body, is_shown=False)
     return _waiting(asks, run, cancels=body.on_disconnect == "cancel")
 
 
@@ -134,20 +135,20 @@ async def join_stream(
 @router.post("/runs")
 async def create_stateless(request: Request, asks: Asks, body: RunCreate) -> Response:
     """Make a run on a thread of its own, which goes when the run ends, unless `on_completion` is "keep"."""
-    return _made(await _make(request, asks, None, body), is_stateless=True)
+    return _made(await make_run(request, asks, None, body), is_stateless=True)
 
 
 @router.post("/runs/stream")
 async def stream_stateless(request: Request, asks: Asks, body: RunCreate) -> Response:
     """The same, and read what it shows."""
-    run = await _make(request, asks, None, body)
+    run = await make_run(request, asks, None, body)
     return _stream(asks, run, 0, None, cancels=body.on_disconnect == "cancel", is_stateless=True)
 
 
 @router.post("/runs/wait")
 async def wait_stateless(request: Request, asks: Asks, body: RunCreate) -> Response:
     """The same, and wait for what it gives."""
-    run = await _make(request, asks, None, body, is_shown=False)
+    run = await make_run(request, asks, None, body, is_shown=False)
     return _waiting(asks, run, cancels=body.on_disconnect == "cancel", is_stateless=True)
 
 
@@ -158,7 +159,7 @@ async def batch(request: Request, asks: Asks, bodies: list[RunCreate]) -> Respon
         raise ApiError(422, f"a batch has at most {BATCH_MAX} runs")
     for body in bodies:
         await asks.assistant(body.assistant_id)  # all or none
-    made = [await _make(request, asks, None, body, number=number) for number, body in enumerate(bodies)]
+    made = [await make_run(request, asks, None, body, number=number) for number, body in enumerate(bodies)]
     return reply([_new_json(run) for run in made])
 
 
@@ -214,8 +215,8 @@ async def join_stream_stateless(
 # What they share
 
 
-async def _make(
-    request: Request,
+async def make_run(
+    request: HTTPConnection,
     asks: Caller,
     thread_id: str | None,
     body: RunCreate,
@@ -223,6 +224,7 @@ async def _make(
     is_shown: bool = True,
     number: int | None = None,
 ) -> RunRow:
+    """Make the run that a request asks for, if the caller may; `thread_id` None: on a thread of its own."""
     assistant = await asks.assistant(body.assistant_id)
     if body.webhook is not None:
         check_url(body.webhook, asks.service.duties.settings.webhooks)

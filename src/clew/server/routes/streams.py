@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator
 from typing import Annotated, Literal, get_args
 
 from fastapi import APIRouter, Header, Query
@@ -50,30 +51,23 @@ async def stream(
 async def granted(asks: Caller, thread_id: str, place: Place) -> AsyncGenerator[list[Shown]]:
     """What a thread shows to a caller who may read it; ends when the thread is gone, or somebody else's."""
     run_id = None
-    async for part in asks.service.worker.threads.read(thread_id, place):
-        if part[0].run.run_id != run_id:
-            run_id = part[0].run.run_id
-            try:
-                await asks.threads.aget(thread_id)
-            except ClewError:
-                return
-        yield part
+    async with contextlib.aclosing(asks.service.worker.threads.read(thread_id, place)) as parts:
+        async for part in parts:
+            if part[0].run.run_id != run_id:
+                run_id = part[0].run.run_id
+                try:
+                    await asks.threads.aget(thread_id)
+                except ClewError:
+                    return
+            yield part
 
 
 async def _frames(asks: Caller, thread_id: str, place: Place, modes: set[str]) -> AsyncGenerator[bytes]:
     yield OPENED
-    async for part in _parts(granted(asks, thread_id, place)):
-        if joined := b"".join(_frame(shown) for shown in part if _is_meant(shown.name, modes)):
-            yield joined
-
-
-async def _parts(parts: AsyncGenerator[list[Shown]]) -> AsyncIterator[list[Shown]]:
-    """The same; what is behind is closed when this is."""
-    try:
+    async with contextlib.aclosing(granted(asks, thread_id, place)) as parts:
         async for part in parts:
-            yield part
-    finally:
-        await parts.aclose()
+            if joined := b"".join(_frame(shown) for shown in part if _is_meant(shown.name, modes)):
+                yield joined
 
 
 def _is_meant(name: str, modes: set[str]) -> bool:

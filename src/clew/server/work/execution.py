@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from clew import _failpoints, telemetry
+from clew._langchain import missing_extra
 from clew.checkpoint.base import CheckpointTuple
 from clew.constants import NULL_TASK_ID
-from clew.errors import AmbiguousResumeError, ClewError, ThreadConflictError, UnknownInterruptError
+from clew.errors import AmbiguousResumeError, ClewError, MissingExtraError, ThreadConflictError, UnknownInterruptError
 from clew.pregel._prepare import Options
 from clew.pregel._served import Served, run_served
 from clew.runtime import ServerInfo
@@ -18,6 +21,7 @@ from clew.server.errors import log
 from clew.server.factories import Purpose
 from clew.server.formats import encoded
 from clew.server.owned_store import owned
+from clew.server.protocol.record import MODES
 from clew.server.registry import Registry
 from clew.server.states import command_of
 from clew.server.users import USER, User, with_user
@@ -112,6 +116,9 @@ class Execution:
     async def _served(self, graph: Any, run: RunRow, given: Any, config: Json, show: Show) -> Served:
         request = run.request
         modes = engine_modes(request.get("stream_mode") or ())
+        if request.get("is_protocol"):
+            modes = list(MODES)
+            config = {**config, "callbacks": tool_handlers(show)}
         options = Options(
             context=request.get("context") or None,
             stream_mode=modes,
@@ -160,6 +167,26 @@ class Execution:
 
     async def _newest(self, run: RunRow) -> CheckpointTuple | None:
         return await self._queue.storage_of(run).aget_tuple({"configurable": {"thread_id": run.thread}})
+
+
+def tool_handlers(show: Show) -> list[Any]:
+    """What tells of calls to tools; nothing without langchain-core, as there are no tools then."""
+    try:
+        from clew.server.protocol.tools import ToolHandler  # late: imports langchain-core
+    except ModuleNotFoundError as error:
+        if isinstance(missing_extra(error, "channel tools"), MissingExtraError):
+            return []
+        raise
+    loop = asyncio.get_running_loop()
+
+    def on_loop(chunk: Any) -> None:
+        if threading.get_ident() == own:
+            show(chunk)
+        else:
+            loop.call_soon_threadsafe(show, chunk)
+
+    own = threading.get_ident()
+    return [ToolHandler(on_loop)]
 
 
 def config_of(run: RunRow) -> Json:

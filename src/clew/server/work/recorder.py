@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from clew.server.formats import encoded
+from clew.server.protocol.record import Record
 from clew.server.work.feeds import Feed
 from clew.server.work.queue import RunQueue
 from clew.server.work.stamps import stamp
@@ -26,7 +27,8 @@ def engine_modes(modes: Sequence[str]) -> list[str]:
 
 
 class Recorder:
-    """Stores what one run shows. `on_lost` is called when the run turns out not to be this worker's any more."""
+    """Stores what one run shows, as `record` says if there is one. `on_lost` is called when the run turns out not to
+    be this worker's any more."""
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class Recorder:
         feed: Feed,
         modes: Sequence[str],
         base: int,
+        record: Record | None,
         on_stored: Callable[[int], None],
         on_lost: Callable[[], None],
     ) -> None:
@@ -45,6 +48,7 @@ class Recorder:
         self._feed = feed
         self._modes = frozenset(modes)
         self._base = base
+        self._record = record
         self._on_stored = on_stored
         self._on_lost = on_lost
         self._waiting: list[Event] = []
@@ -56,18 +60,25 @@ class Recorder:
     def show(self, chunk: Any) -> None:
         """Take a chunk of the engine's stream, `(namespace, mode, data)`."""
         ns, mode, data = chunk
+        if self._record is not None:
+            for name, said in self._record.take(ns, mode, data):
+                self._add_encoded(name, said)
+            return
         suffix = "|" + "|".join(ns) if ns else ""
         if mode != "messages":
-            body = encoded(data)
-            if mode == "values" and not ns:
-                self.last_values = body
-            self.add(mode + suffix, body)
+            self._add_encoded(mode + suffix, data)
             return
         if "messages-tuple" in self._modes:
             self.add("messages" + suffix, encoded(list(data)))
         if "messages" in self._modes:
             for name, body in self._whole_messages(*data):
                 self.add(name + suffix, body)
+
+    def _add_encoded(self, name: str, data: Any) -> None:
+        body = encoded(data)
+        if name == "values":
+            self.last_values = body
+        self.add(name, body)
 
     def add(self, name: str, data: bytes) -> None:
         """Take an event."""
@@ -83,6 +94,8 @@ class Recorder:
     async def rest(self) -> tuple[int, list[Event]]:
         """Wait for what is being stored, and give what is not, with the number of its first event."""
         await self.settled()
+        if self._record is not None:
+            self._waiting += [(name, encoded(data)) for name, data in self._record.finish()]
         if self.error is None and sum(len(data) for _, data in self._waiting) > BATCH_BYTES:
             await self._flush()
         return self._feed.last + 1, self._batch()

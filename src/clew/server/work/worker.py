@@ -18,6 +18,7 @@ from clew.errors import ClewError, RunNotFoundError
 from clew.server.errors import log
 from clew.server.formats import encoded
 from clew.server.metrics import Metrics
+from clew.server.protocol.record import Record
 from clew.server.registry import Registry
 from clew.server.work.execution import Ending, Execution
 from clew.server.work.feeds import End, Feed, Feeds
@@ -265,6 +266,7 @@ class Worker:
             self.feeds.open(run.run_id, job.feed)
         recorder = Recorder(
             self.queue, run, self.id, job.feed, run.request.get("stream_mode") or (), base,
+            Record() if run.request.get("is_protocol") else None,
             on_stored=lambda count: self._on_stored(run.run_id, count), on_lost=lambda: self._lose(job),
         )  # fmt: skip
         if run.attempt > 1:
