@@ -205,6 +205,21 @@ def test_the_same_key_makes_one_run(anywhere: Blocking) -> None:
 # What is refused, and what is let pass
 
 
+def test_a_request_does_not_say_whose_database_it_is_nor_who_asks(blocking: Blocking) -> None:
+    thread = thread_of(blocking)
+    own = {"checkpoint_tenant": "other", "__pregel_resuming": True, "langgraph_auth_user_id": "eve", "run_id": "x"}
+    assistant = blocking.assistants.create("telling", config={"configurable": own})["assistant_id"]
+
+    for name in ("telling", assistant):
+        told = blocking.runs.wait(thread, name, input={"x": 1}, config={"configurable": own | {"mine": 1}})
+        said = told["configurable"]
+        assert said["mine"] == 1
+        assert "checkpoint_tenant" not in said
+        assert said["langgraph_auth_user_id"] == blocking.http.headers["x-api-key"]
+        assert said["run_id"] == blocking.runs.list(thread)[0]["run_id"]
+    assert len(history(blocking, thread)) == 6
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -44,6 +44,8 @@ class RunCreate(Body):
     `langsmith_tracer` and `feedback_keys` are for a tracing service: they are accepted, and nothing comes of them.
     `checkpoint_during` is the old word for `durability`: true is "async", false "exit". `after_seconds` is how long
     the run waits at least. Of runs that wait, those of a higher `priority` start first, but for those of one thread.
+    In `config.configurable` the names that begin with `__` or `langgraph_auth_`, and `checkpoint_tenant`, are the
+    service's own: what a request says there is dropped.
     """
 
     assistant_id: str
@@ -187,12 +189,15 @@ def _config(own: Json, given: Json, user: Mapping[str, Any]) -> Json:
         for key in ("configurable", "metadata")
     }
     id = request_id.get()
-    said = {key: value for key, value in inner["configurable"].items() if not key.startswith("langgraph_auth_")}
+    said = {key: value for key, value in inner["configurable"].items() if not key.startswith(_OURS)}
     inner["configurable"] = {**said, **user}
     if id is not None:
         inner["configurable"]["langgraph_request_id"] = id
     tags: list[Any] = [*(own.get("tags") or []), *(given.get("tags") or [])]
     return {**own, **given, **inner, **({"tags": tags} if tags else {})}
+
+
+_OURS = ("langgraph_auth_", "checkpoint_tenant", "__")  # who asks, whose database it is, and the engine's own words
 
 
 def _run_id() -> str:
