@@ -39,15 +39,16 @@ def key(node: str) -> dict[str, Any]:
     return {
         "thread": own["thread_id"], "run": own["run_id"], "node": node,
         "step": config["metadata"]["langgraph_step"], "attempt": config["metadata"].get("run_attempt"),
+        "at": time.monotonic(),
     }  # fmt: skip
 
 
 def _node(ledger: Ledger, name: str) -> Any:
     async def work(state: Work) -> Work:
         orders = (state.get("orders") or {}).get(name, {})
-        named = key(name)
-        ledger.add("began", **named)
+        ledger.add("began", **key(name))
         await _obey(orders)
+        named = key(name)
         ledger.add("ran", **named)
         return {"log": [f"{named['run']}:{name}"]}
 
