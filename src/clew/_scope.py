@@ -16,6 +16,7 @@ from clew.errors import NoSaverError
 from clew.runtime import ExecutionInfo, RunControl, Runtime, ServerInfo, no_heartbeat, no_stream_writer
 
 if TYPE_CHECKING:
+    from clew.protocols import Hold
     from clew.types import CacheKey
 
 Emit = Callable[[tuple[str, ...], str, Any], None]
@@ -36,8 +37,8 @@ class RunScope:
 
     __slots__ = (
         "cache", "cache_tenant", "chain", "config", "context", "control", "durability", "emit", "has_custom",
-        "has_langchain", "lock", "message_handlers", "name", "nested_modes", "ns", "observer", "origins", "parents",
-        "run_id", "saver", "server_info", "session", "stateful", "store", "task_metadata", "tenant",
+        "has_langchain", "hold", "lock", "message_handlers", "name", "nested_modes", "ns", "observer", "origins",
+        "parents", "run_id", "saver", "server_info", "session", "stateful", "store", "task_metadata", "tenant",
         "thread_id", "trace", "unsaved_reason",
     )  # fmt: skip
 
@@ -58,6 +59,7 @@ class RunScope:
         self.context: Any = None
         self.control: RunControl | None = None
         self.server_info: ServerInfo | None = None
+        self.hold: Hold | None = None  # asked before nodes are started
         self.emit: Emit | None = None
         self.has_custom = False
         self.nested_modes: frozenset[str] = frozenset()

@@ -180,6 +180,18 @@ class Session(Protocol):
         ...
 
 
+class Hold(Protocol):
+    """The lease on a run of the service, as far as the process that executes it can know without asking."""
+
+    def is_sure(self) -> bool:
+        """Whether it still holds, by this process's own clock."""
+        ...
+
+    async def made_sure(self) -> None:
+        """Wait until it does again; cancelled if the run was lost."""
+        ...
+
+
 class Saver(Protocol):
     """What drivers need of a checkpointer. Thread-safe; serves sync and async callers and any event loop.
 

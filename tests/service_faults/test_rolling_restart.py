@@ -31,7 +31,7 @@ async def user(port: int, until: float, told: dict[str, str], retries: Counter[s
         assert run is not None
         told[run["run_id"]] = thread["thread_id"]
         values = await asked(port, retries, "GET", f"{path}/{run['run_id']}/join", "", None)
-        assert values["log"] == [f"{run['run_id']}:{node}" for node in ("one", "two", "three")]
+        assert values.get("log") == [f"{run['run_id']}:{node}" for node in ("one", "two", "three")], values
 
 
 async def asked(port: int, retries: Counter[str], method: str, path: str, key: str, body: Any) -> Any:

@@ -34,6 +34,7 @@ from clew.engine.superstep import Steps
 from clew.engine.task import Call, Task
 from clew.errors import ParentCommand, StorageError, ThreadConflictError
 from clew.ids import unsaved_ids
+from clew.protocols import Hold
 
 
 class AsyncDriver:
@@ -197,6 +198,9 @@ class AsyncDriver:
         match effect:
             case fx.Start():
                 self._check_saved()
+                hold = self.scope.hold
+                if hold is not None and not hold.is_sure():
+                    return _Pending(self._start_surely(effect, hold))
                 self._start(effect)
             case fx.Commit():
                 if self.saving is None:
@@ -282,6 +286,12 @@ class AsyncDriver:
         else:
             self.queue.extend((task, delay) for task in tasks)
             self._spawn_queued()
+
+    async def _start_surely(self, effect: fx.Start, hold: Hold) -> None:
+        """Start when it is known again that the run is still this process's, which was stopped for a while."""
+        await hold.made_sure()
+        self._check_saved()
+        self._start(effect)
 
     def _spawn_queued(self) -> None:
         while self.queue and (self.limit is None or len(self.running) < self.limit):

@@ -311,6 +311,7 @@ def _surround(
     scope.cache_tenant = getattr(scope.session, "tenant", "") or scope.tenant or (above.cache_tenant if above else "")
     scope.control = options.control or (above.control if above else None)
     scope.server_info = above.server_info if above else None
+    scope.hold = above.hold if above else None
     if options.context is not None:
         scope.context = graph.coerce_context(options.context)
     elif above is not None:

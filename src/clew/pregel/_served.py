@@ -12,6 +12,7 @@ from clew.constants import INTERRUPT
 from clew.engine.run import Outcome, run
 from clew.engine.state import read
 from clew.pregel._prepare import Options, prepare, show_function
+from clew.protocols import Hold
 from clew.runtime import ServerInfo
 
 
@@ -41,15 +42,18 @@ async def run_served(
     show: Callable[[Any], None],
     *,
     guard: tuple[str, str, int] | None = None,
+    hold: Hold | None = None,
     server_info: ServerInfo | None = None,
 ) -> Served:
     """Run a graph to its end. `show` gets each chunk of its stream, on the event loop; `guard` names the run, its
-    worker and its epoch in the table of runs. An error of a node is in the outcome, others are raised."""
+    worker and its epoch in the table of runs, and `hold` its lease. An error of a node is in the outcome, others are
+    raised."""
     from clew.drivers.aio import AsyncDriver  # late: asyncio is not needed to run synchronously
 
     prepared = prepare(graph, given, config, options)
     scope = prepared.scope
     scope.server_info = server_info
+    scope.hold = hold
     if scope.session is not None:
         scope.session.guard = guard
     driver = AsyncDriver(

@@ -15,6 +15,7 @@ from clew.constants import NULL_TASK_ID
 from clew.errors import AmbiguousResumeError, ClewError, MissingExtraError, ThreadConflictError, UnknownInterruptError
 from clew.pregel._prepare import Options
 from clew.pregel._served import Served, run_served
+from clew.protocols import Hold
 from clew.runtime import ServerInfo
 from clew.server.auth import Owner
 from clew.server.errors import log
@@ -58,13 +59,13 @@ class Execution:
         self._store = store
         self._owner = owner
 
-    async def run(self, run: RunRow, recorder: Recorder) -> Ending:
+    async def run(self, run: RunRow, recorder: Recorder, hold: Hold | None = None) -> Ending:
         """Run to the end; gives how it ended. Raises only what stops the worker from going on with it."""
         began = dict(run.began or {})
         conflict: BaseException | None = None
         for attempt in range(_TRIES):
             try:
-                return await self._run(run, recorder, began, is_repeated=run.is_repeated or attempt > 0)
+                return await self._run(run, recorder, began, hold, is_repeated=run.is_repeated or attempt > 0)
             except ThreadConflictError as error:
                 # Another claim came first: of a worker that was thought lost, or of somebody who uses the thread
                 # without the service. What is stored decides how to go on, if the run is still this worker's.
@@ -84,7 +85,9 @@ class Execution:
             return "interrupted"
         return "interrupted" if state.next else "idle"
 
-    async def _run(self, run: RunRow, recorder: Recorder, began: Json, *, is_repeated: bool) -> Ending:
+    async def _run(
+        self, run: RunRow, recorder: Recorder, began: Json, hold: Hold | None, *, is_repeated: bool
+    ) -> Ending:
         request = run.request
         config, user = config_of(run), _user(run)
         owner = Owner(run.user_id or None, user=user)
@@ -96,7 +99,7 @@ class Execution:
                 given = await self._given(graph, run, config, began, is_repeated=is_repeated)
                 show = await self._repeated(graph, run, recorder) if is_repeated else recorder.show
                 with telemetry.joined(request.get("trace")):
-                    served = await self._served(graph, run, given, config, show)
+                    served = await self._served(graph, run, given, config, show, hold)
             return _ending(run, served)
         except ThreadConflictError:
             raise
@@ -113,7 +116,7 @@ class Execution:
         repeated.catch_up(await stored_by(graph, run))
         return repeated.show
 
-    async def _served(self, graph: Any, run: RunRow, given: Any, config: Json, show: Show) -> Served:
+    async def _served(self, graph: Any, run: RunRow, given: Any, config: Json, show: Show, hold: Hold | None) -> Served:
         request = run.request
         modes = engine_modes(request.get("stream_mode") or ())
         if request.get("is_protocol"):
@@ -131,11 +134,11 @@ class Execution:
         if not options.subgraphs:
             return await run_served(
                 graph, given, config, options, lambda chunk: show(((), *chunk)),
-                guard=(run.run_id, self._owner, run.epoch), server_info=_server_info(run),
+                guard=(run.run_id, self._owner, run.epoch), hold=hold, server_info=_server_info(run),
             )  # fmt: skip
         return await run_served(
             graph, given, config, options, show,
-            guard=(run.run_id, self._owner, run.epoch), server_info=_server_info(run),
+            guard=(run.run_id, self._owner, run.epoch), hold=hold, server_info=_server_info(run),
         )  # fmt: skip
 
     async def _given(self, graph: Any, run: RunRow, config: Json, began: Json, *, is_repeated: bool) -> Any:

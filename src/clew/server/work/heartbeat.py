@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from clew.errors import ClewError
@@ -15,7 +16,7 @@ class Heartbeat:
     """Renews while there is something to hold.
 
     `held` gives the ids of the runs that the worker has; `renew` renews them all and gives those that it still has;
-    `on_renewed` is told both, on the beat's thread. Times in seconds.
+    `on_renewed` is told both and when it was asked, on the beat's thread. Times in seconds.
     """
 
     def __init__(
@@ -23,7 +24,7 @@ class Heartbeat:
         every: float,
         held: Callable[[], list[str]],
         renew: Callable[[], Renewed],
-        on_renewed: Callable[[list[str], Renewed], None],
+        on_renewed: Callable[[list[str], Renewed, float], None],
     ) -> None:
         self._every = every
         self._held = held
@@ -34,10 +35,14 @@ class Heartbeat:
         self._is_stopped = False
 
     def beat(self) -> None:
-        """Beat from now on, and now if it is beating already."""
+        """Beat from now on."""
         if self._thread is None and not self._is_stopped:
             self._thread = threading.Thread(target=self._beat, name="clew-heartbeat", daemon=True)
             self._thread.start()
+
+    def hurry(self) -> None:
+        """Beat now, if it is beating."""
+        self._wake.set()
 
     def stop(self) -> None:
         """Beat no more."""
@@ -53,6 +58,7 @@ class Heartbeat:
             held = self._held()
             if not held or self._is_stopped:
                 continue
+            asked = time.monotonic()
             try:
                 renewed = self._renew()
             except ClewError as error:
@@ -61,4 +67,4 @@ class Heartbeat:
             except Exception:
                 log.exception("leases could not be renewed")
                 continue
-            self._on_renewed(held, renewed)
+            self._on_renewed(held, renewed, asked)

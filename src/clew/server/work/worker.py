@@ -31,6 +31,7 @@ from clew.server.work.thread_feeds import ASKED, ENDED, INPUT, ThreadFeeds
 from clew.storage.runs import Action, Event, Lease, RunRow
 from clew.store.base import BaseStore
 
+_SOON = 0.02  # seconds
 Why = Literal["interrupt", "rollback", "lost", "leaving"]
 _WANTED = 10.0  # seconds after which a reader on another replica that has not said so again is gone
 _WANTED_MAX = 10_000
@@ -77,6 +78,20 @@ class _Job:
             self.inner.cancel()
 
 
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """The lease on the run of a job. A process that was stopped for longer than it lasts starts no node with it."""
+
+    worker: Worker
+    job: _Job
+
+    def is_sure(self) -> bool:
+        return self.worker.is_sure(self.job)
+
+    async def made_sure(self) -> None:
+        await self.worker.made_sure(self.job)
+
+
 class Worker:
     """Executes runs in this process."""
 
@@ -102,6 +117,7 @@ class Worker:
         self._strays: dict[str, int] = {}
         self._wanted: dict[str, float] = {}
         self._lease = int(settings.lease * 1_000_000)
+        self._renewed_at = 0.0  # on this process's clock, of what it has seen to
         self._is_leaving = False
         self._woken: asyncio.Event | None = None
         self._claiming: asyncio.Task[None] | None = None
@@ -154,6 +170,16 @@ class Worker:
         if self._claiming is None or self._is_leaving or len(self._jobs) >= self.settings.max_runs:
             return None
         return Lease(self.id, self._lease)
+
+    def is_sure(self, job: _Job) -> bool:
+        """Whether a run is still this worker's, by its own clock."""
+        return time.monotonic() - max(job.began_at, self._renewed_at) < self.settings.lease
+
+    async def made_sure(self, job: _Job) -> None:
+        """Wait until it is known that a run is still this worker's; cancelled if it is not."""
+        while not self.is_sure(job):
+            self._heartbeat.hurry()
+            await asyncio.sleep(_SOON)
 
     def has(self, run_id: str) -> bool:
         """Whether a run is executed here."""
@@ -272,7 +298,7 @@ class Worker:
         if run.attempt > 1:
             recorder.add("metadata", encoded({"run_id": run.run_id, "attempt": run.attempt}))
         ending: Ending | None = None
-        job.inner = asyncio.get_running_loop().create_task(self._execution.run(run, recorder))
+        job.inner = asyncio.get_running_loop().create_task(self._execution.run(run, recorder, _Hold(self, job)))
         if job.why is not None:
             job.inner.cancel()
         await asyncio.wait([job.inner])
@@ -289,7 +315,10 @@ class Worker:
             ending = Ending("interrupted", await self._execution.left(run))
         if await self._end(job, ending, recorder, batch):
             return ending
-        return await self._roll_back(job) if await self._is_to_be_rolled_back(run) else None
+        if await self._is_to_be_rolled_back(run):
+            return await self._roll_back(job)
+        self._lose(job)
+        return None
 
     async def _is_to_be_rolled_back(self, run: RunRow) -> bool:
         """Whether a run cannot end by itself any more: somebody was told that it is taken back."""
@@ -336,12 +365,12 @@ class Worker:
     def _renew(self) -> Renewed:
         return self.queue.renew(self.id, self._lease)
 
-    def _on_renewed(self, held: list[str], renewed: Renewed) -> None:
+    def _on_renewed(self, held: list[str], renewed: Renewed, asked: float) -> None:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop was closed
-                self._loop.call_soon_threadsafe(self._see_to, held, renewed)
+                self._loop.call_soon_threadsafe(self._see_to, held, renewed, asked)
 
-    def _see_to(self, held: list[str], renewed: Renewed) -> None:
+    def _see_to(self, held: list[str], renewed: Renewed, asked: float) -> None:
         for run_id in held:
             job = self._jobs.get(run_id)
             found = renewed.get(run_id)
@@ -352,6 +381,7 @@ class Worker:
                     self._lose(job)
             elif found[1] in ("interrupt", "rollback"):
                 job.stop("rollback" if found[1] == "rollback" else "interrupt")
+        self._renewed_at = asked
         self._see_to_strays(renewed)
 
     def _lose(self, job: _Job) -> None:
