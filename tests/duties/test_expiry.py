@@ -12,7 +12,7 @@ import pytest
 
 from clew.errors import RunNotFoundError, ThreadNotFoundError
 from clew.retention import Retention, ThreadTtl
-from clew.server.duties import DutySettings
+from clew.server.duties import DutySettings, retention
 from clew.server.duties.retention import Forget, SweepItems
 from clew.server.duties.turns import Desk
 from clew.storage import expiry, forgetting, runs
@@ -168,7 +168,7 @@ def test_events_go_when_they_were_kept_for_long_enough(office: Office) -> None:
     assert office.do(lambda: take_duty(office.tenant, forgetting.EVENTS, "me", MINUTE))
 
     def remove(keep: int, limit: int = 10) -> int:
-        return office.do(lambda: forgetting.remove_old_events(office.tenant, keep, limit))
+        return office.do(lambda: forgetting.remove_old_events(office.tenant, keep, limit))[0]
 
     assert remove(2 * HOUR) == 0
     assert (events(office, old), events(office, older)) == (1, 1)
@@ -178,6 +178,26 @@ def test_events_go_when_they_were_kept_for_long_enough(office: Office) -> None:
     assert (events(office, old), events(office, older)) == (0, 0)
     change(office, run_r1=-HOUR)
     assert office.do(lambda: runs.get_run(office.place("t"), "r1"), "read").status == "success", "the run stays"
+
+
+def test_more_events_than_one_transaction_removes_go_in_one_turn(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of runs that ended within the same minute, which each turn begins with again, too."""
+    monkeypatch.setattr(retention, "_PAGE", 2)
+    old = [ended(office, "t", f"r{number}") for number in range(5)]
+
+    async def story() -> None:
+        duties = duties_of(office.saver, keep_events=timedelta(minutes=30))
+        await duties.start()
+        for _ in range(200):
+            if not any([await asyncio.to_thread(events, office, run) for run in old]):
+                break
+            await asyncio.sleep(0.02)
+        await duties.stop()
+
+    asyncio.run(story())
+    assert [events(office, run) for run in old] == [0] * 5
 
 
 def test_runs_of_threads_of_their_own_go_with_what_is_left_of_those(office: Office) -> None:

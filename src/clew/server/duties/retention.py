@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from functools import partial
 from typing import Any
 
 from clew.retention import Retention, RetentionReport, ThreadTtl
@@ -82,9 +83,12 @@ class Forget(Regular):
     async def work(self) -> None:
         """Remove what has been kept for long enough."""
         tenant, root, keep, rows = self._desk.tenant, self._desk.root, self._keep, self._keep_rows
-        removed = 0
+        removed, count, after = 0, _PAGE, None
+        while count == _PAGE:
+            steps = partial(forgetting.remove_old_events, tenant, keep, _PAGE, after)
+            count, after = await self._desk.do(steps, "forget")
+            removed += count
         for steps in (
-            lambda: forgetting.remove_old_events(tenant, keep, _PAGE),
             lambda: forgetting.forget_runs(root, keep, rows, _PAGE),
             lambda: forget_deliveries(tenant, keep, _PAGE),
         ):

@@ -82,12 +82,26 @@ select run_id, ended_at
  order by ended_at
  limit ?4
 
+-- name: event_remove_over
+delete from clew_event
+ where tenant = ?1 and run_id in (select run_id from clew_run where tenant = ?1 and ended_at > ?2 and ended_at <= ?3)
+
 -- name: run_forgettable
-select run_id, thread
-  from clew_run
- where tenant = ?1 and is_ephemeral = 1 and ended_at <= cast((julianday('now') - 2440587.5) * 86400000000 as integer) - ?2
+select run.thread,
+       exists (select 1 from clew_thread as kept where kept.tenant = run.tenant and kept.thread = run.thread)
+       or exists (select 1 from clew_head as kept where kept.tenant = run.tenant and kept.thread = run.thread),
+       run.ended_at
+  from clew_run as run
+ where run.tenant = ?1 and is_ephemeral = 1 and ended_at <= cast((julianday('now') - 2440587.5) * 86400000000 as integer) - ?2
  order by ended_at
  limit ?3
+
+-- name: event_forget
+delete from clew_event
+ where tenant = ?1 and run_id in (select run_id from clew_run where tenant = ?1 and is_ephemeral = 1 and ended_at <= ?2)
+
+-- name: run_forget
+delete from clew_run where tenant = ?1 and is_ephemeral = 1 and ended_at <= ?2
 
 -- name: run_listed_too_long
 select run_id, thread
