@@ -75,7 +75,7 @@ def _with_errors(description: dict[str, Any]) -> dict[str, Any]:
     for path, operations in cast("dict[str, dict[str, Any]]", description["paths"]).items():
         for method, operation in operations.items():
             responses = operation["responses"]
-            if path.endswith("/stream") and "200" in responses:
+            if path.endswith(("/stream", "/stream/events")) and "200" in responses:
                 responses["200"]["content"] = _EVENTS
             if "{" in path:
                 responses["404"] = {

@@ -28,6 +28,7 @@ from clew.storage.threads import Only, ThreadRow
 Strategy = Literal["enqueue", "reject", "interrupt", "rollback"]
 Action = Literal["interrupt", "rollback"]
 Event = tuple[str, bytes]
+_random = random.SystemRandom()
 _BODY, _EVENTS = b"run ", b"events "
 
 
@@ -404,7 +405,7 @@ def _settle(place: Place, run: RunRow, leaves: str) -> Steps[str]:
 
 def _fence(place: Place) -> Steps[None]:
     """Raise the thread's epoch: a worker that was lost and comes back saves nothing more there."""
-    yield Query("head_fence", (random.getrandbits(20) + 1, place.tenant, place.thread))
+    yield Query("head_fence", (_random.getrandbits(20) + 1, place.tenant, place.thread))
 
 
 # What a run has shown

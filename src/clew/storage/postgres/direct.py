@@ -46,15 +46,18 @@ class TasksShape(NamedTuple):
     guards: bool = False
 
 
+_random = random.SystemRandom()  # a program that seeds `random` must not be given another's numbers
+
+
 def new_line() -> int:
     """A number for a namespace that no other will ever have, short of a miracle."""
-    return random.getrandbits(62) + 1
+    return _random.getrandbits(62) + 1
 
 
 def next_epoch(epoch: int) -> int:
     """A larger epoch that no other run will set: a server that crashed, or was replaced, may have lost a claim, and the
     run that made it must not pass for the one that claims the thread after it."""
-    return epoch + 1 + random.getrandbits(EPOCH_BITS)
+    return epoch + 1 + _random.getrandbits(EPOCH_BITS)
 
 
 def call_of(intent: Intent) -> Call | None:
