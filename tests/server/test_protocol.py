@@ -16,11 +16,14 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.tools import tool
 from langgraph.pregel.remote import RemoteGraph
 from langgraph_sdk.client import LangGraphClient, SyncLangGraphClient
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.config import get_stream_writer
 from clew.graph import START, MessagesState, StateGraph
+from clew.server.http import Cors, HttpSettings
 from clew.server.protocol.messages import Messages
 from tests.server.live import GRAPHS, SECONDS, Blocking, Gate, Live, messages
 
@@ -273,6 +276,78 @@ def test_another_replica_shows_the_same(database: str, gate: Gate) -> None:
     assert data_of(live, "values")[-1]["log"] == ["a", "b"]
 
 
+def test_a_socket_takes_commands_and_subscriptions(live: Live, blocking: Blocking) -> None:
+    thread, events = started(blocking, "pair", {"log": []})
+    url, key = live.url.replace("http", "ws"), blocking.http.headers["x-api-key"]
+
+    def said(socket: Any, method: str, **params: Any) -> Any:
+        socket.send(json.dumps({"id": 1, "method": method, "params": params}))
+        return json.loads(socket.recv(SECONDS))
+
+    with connect(f"{url}/threads/{thread}/stream/events", additional_headers={"x-api-key": key}) as socket:
+        made = said(socket, "subscription.subscribe", channels=ALL, since=0)["result"]["subscription_id"]
+        replayed = [json.loads(socket.recv(SECONDS)) for _ in events]
+        dropped = said(socket, "subscription.unsubscribe", subscription_id=made)
+        unknown = said(socket, "subscription.unsubscribe", subscription_id="none")
+        senseless = said(socket, "subscription.subscribe", channels=["all"])
+        state = said(socket, "state.get", keys=["log"])
+        socket.send("{")
+        broken = json.loads(socket.recv(SECONDS))
+
+    assert replayed == events
+    assert dropped["type"] == "success"
+    assert unknown["error"] == "no_such_subscription"
+    assert senseless["error"] == broken["error"] == "invalid_argument"
+    assert state["result"]["values"] == {"log": ["a", "b"]}
+
+
+@pytest.mark.parametrize("whose", ["eve's", "nobody's"])
+def test_a_socket_shows_nothing_of_anothers_thread(live: Live, blocking: Blocking, whose: str) -> None:
+    thread = blocking.threads.create()["thread_id"] if whose == "eve's" else str(uuid.uuid4())
+    url = f"{live.url.replace('http', 'ws')}/threads/{thread}/stream/events"
+    body = {"id": 1, "method": "subscription.subscribe", "params": {"channels": ALL}}
+
+    with connect(url, additional_headers={"x-api-key": "eve"}) as socket:
+        socket.send(json.dumps(body))
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(SECONDS)
+
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4404
+
+
+@pytest.mark.parametrize(("origin", "is_welcome"), [("https://ours.example", True), ("https://theirs.example", False)])
+def test_a_socket_is_for_pages_that_may_read_the_service(origin: str, is_welcome: bool) -> None:
+    http = HttpSettings(cors=Cors(allow_origins=("https://ours.example",)))
+    with SqliteSaver.from_conn_string(":memory:") as saver, Live(saver, auth=None, http=http) as service:
+        url = f"{service.url.replace('http', 'ws')}/threads/{uuid.uuid4()}/stream/events"
+        with connect(url, additional_headers={"origin": origin}) as socket:
+            with contextlib.suppress(ConnectionClosed):
+                socket.send(json.dumps({"id": 1, "method": "nothing"}))
+            with pytest.raises(ConnectionClosed) as closed:
+                socket.recv(SECONDS)
+
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == (4404 if is_welcome else 4403)
+
+
+def test_a_socket_is_closed_when_the_service_goes_away() -> None:
+    with SqliteSaver.from_conn_string(":memory:") as saver, Live(saver, auth=None) as service:
+        client = Blocking(service.url, "ada")
+        thread, _ = started(client, "pair", {"log": []})
+        with connect(f"{service.url.replace('http', 'ws')}/threads/{thread}/stream/events") as socket:
+            socket.send(json.dumps({"id": 1, "method": "subscription.subscribe", "params": {"channels": ["input"]}}))
+            assert json.loads(socket.recv(SECONDS))["type"] == "success"
+            leaving = asyncio.run_coroutine_threadsafe(service.app.state.clew.drain(0), service.loop)
+            with pytest.raises(ConnectionClosed) as closed:
+                socket.recv(SECONDS)
+        leaving.result(SECONDS)
+        client.close()
+
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+
+
 # Through the field's clients
 
 
@@ -303,7 +378,7 @@ def service() -> Iterator[Live]:
         yield live
 
 
-@pytest.fixture(params=["sse"])
+@pytest.fixture(params=["sse", "websocket"])
 def transport(request: pytest.FixtureRequest) -> Any:
     return request.param
 

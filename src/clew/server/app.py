@@ -28,7 +28,7 @@ from clew.server.openapi import describe_errors, describe_security
 from clew.server.pages import NEXT, TOTAL
 from clew.server.paths import Below, KeepSlashes
 from clew.server.registry import Registry
-from clew.server.routes import assistants, crons, items, protocol, runs, states, streams, system, threads
+from clew.server.routes import assistants, crons, items, protocol, runs, sockets, states, streams, system, threads
 from clew.server.work.queue import RunQueue
 from clew.server.work.signals import Signals
 from clew.server.work.worker import Worker, WorkSettings
@@ -39,7 +39,7 @@ from clew.version import __version__
 EXPOSED = ("content-location", "location", TOTAL, NEXT, IGNORED, REQUEST_ID)
 ROOMS: Mapping[Room, tuple[APIRouter, ...]] = {  # those that are asked most come first: routes are tried in turn
     "runs": (runs.router, crons.router),
-    "threads": (states.router, threads.router, streams.router, protocol.router),
+    "threads": (states.router, threads.router, streams.router, protocol.router, sockets.router),
     "assistants": (assistants.router,),
     "store": (items.router,),
     "meta": (system.meta,),

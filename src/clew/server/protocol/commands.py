@@ -21,7 +21,7 @@ from clew.threads import Thread
 Json = dict[str, Any]
 Code = Literal[
     "invalid_argument", "unknown_command", "unknown_error", "no_such_run", "no_such_interrupt", "no_such_checkpoint",
-    "permission_denied", "not_supported",
+    "no_such_subscription", "permission_denied", "not_supported",
 ]  # fmt: skip
 _LIST_MAX = 1000
 _RUN_FIELDS = frozenset(ProtocolRun.model_fields)

@@ -30,7 +30,7 @@ async def command(request: Request, asks: Asks, thread_id: ThreadId, body: Annot
         id, method, params = parsed(body)
     except ApiError as error:
         id = cast("Json", body).get("id") if isinstance(body, dict) else None
-        return reply(refused(id, "invalid_argument", str(error)), error.status)
+        return reply({**refused(id, "invalid_argument", str(error)), "detail": str(error)}, error.status)
     return reply(await Command(request, asks, thread_id, id, method, params).follow())
 
 
