@@ -90,7 +90,7 @@ def test_the_description_says_what_comes(fuzzed: Fuzzed) -> None:
     }
 
     streams = {name for name, answers in described.items() if "text/event-stream" in str(answers)}
-    assert streams >= {"POST /runs/stream", "GET /threads/{thread_id}/runs/{run_id}/stream"}
+    assert streams >= {"POST /runs/stream", "GET /threads/{thread_id}/runs/{run_id}/stream", *ENDLESS}
     assert {"404", "409", "422"} <= set(described["POST /threads/{thread_id}/runs"])
     error = {"$ref": "#/components/schemas/Error"}
     for answers in described.values():
