@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -30,6 +30,7 @@ Action = Literal["interrupt", "rollback"]
 Event = tuple[str, bytes]
 _random = random.SystemRandom()
 _BODY, _EVENTS = b"run ", b"events "
+UNREADABLE = "unreadable"  # why a request cannot be read, in its place
 
 
 class RunRow(NamedTuple):
@@ -257,9 +258,9 @@ def active_runs(place: Place) -> Steps[list[RunRow]]:
     return [_read(place, row) for row in (yield Query("run_active", (place.tenant, place.thread)))]
 
 
-def count_runs() -> Steps[dict[str, int]]:
-    """How many runs wait and how many run, of all tenants."""
-    return dict((yield Query("run_counts", ())))
+def count_runs(tenant: str) -> Steps[dict[str, int]]:
+    """How many runs wait and how many run."""
+    return dict((yield Query("run_counts", (tenant,))))
 
 
 def remove_run(place: Place, run_id: str) -> Steps[None]:
@@ -287,14 +288,29 @@ def cancel_run(place: Place, run_id: str, action: Action, *, leaves: str = "idle
 
 
 def claim_runs(
-    root: Place, owner: str, lease: int, limit: int, last: int = 1_000_000, *, takes_last: bool = True
+    root: Place,
+    owner: str,
+    lease: int,
+    limit: int,
+    last: int = 1_000_000,
+    *,
+    takes_last: bool = True,
+    passed: Collection[str] = (),
 ) -> Steps[list[RunRow]]:
     """Take up to `limit` runs that can start, for `lease` microseconds; of each thread the oldest that waits.
 
     Of those that were lost `last` times at least, one, and with `takes_last` only: it may be what its workers died of.
+    Those whose ids are in `passed` are left to other workers.
     """
-    rows = yield Query("run_claim", (owner, lease, limit, last, int(takes_last)))
+    rows = yield Query(
+        "run_claim", (root.tenant, owner, lease, limit, last, int(takes_last), json.dumps(sorted(passed)))
+    )
     return [_read(_of(root, row), row) for row in rows]
+
+
+def pass_run(run: RunRow, owner: str) -> Steps[None]:
+    """Let a run that was just taken wait for another worker, as if nobody had taken it."""
+    yield Query("run_pass", (run.tenant, run.run_id, owner, run.epoch))
 
 
 def renew_runs(owner: str, lease: int) -> Steps[dict[str, tuple[int, str | None]]]:
@@ -364,7 +380,7 @@ def sweep_runs(root: Place, max_attempts: int, limit: int) -> Steps[Swept]:
     """Runs whose worker was lost wait again, or end: those that were to be cancelled, and as failed those to which it
     has happened too often."""
     swept = Swept([], [], [])
-    for row in (yield Query("run_expired", (limit,))):
+    for row in (yield Query("run_expired", (root.tenant, limit))):
         place = _of(root, row)
         run = _read(place, row)
         key = (run.tenant, run.run_id, "running")
@@ -451,6 +467,9 @@ def _of(root: Place, row: Row) -> Place:
 
 def _read(place: Place, row: Row) -> RunRow:
     *rest, began, metadata, error, body, tenant = row
-    request = unpack(place.vault.open_task(place, _bound(_BODY, row[0], 0, body)))
     said = (None if text is None else json.loads(text) for text in (began, metadata, error))
-    return RunRow._make((*rest, *said, json.loads(request), tenant))
+    try:
+        request = json.loads(unpack(place.vault.open_task(place, _bound(_BODY, row[0], 0, body))))
+    except Exception as failure:  # damaged, or under a key that is not here: it stands in no other run's way
+        request = {UNREADABLE: f"{type(failure).__name__}: {failure}"}
+    return RunRow._make((*rest, *said, request, tenant))

@@ -29,7 +29,7 @@ from clew.server.users import USER, User, with_user
 from clew.server.work.queue import RunQueue
 from clew.server.work.recorder import Recorder, engine_modes
 from clew.server.work.repeated import Chunk, Repeated, shown_by, stored_by
-from clew.storage.runs import RunRow
+from clew.storage.runs import UNREADABLE, RunRow
 from clew.store.base import BaseStore
 from clew.types import Command, Interrupt
 
@@ -61,6 +61,8 @@ class Execution:
 
     async def run(self, run: RunRow, recorder: Recorder, hold: Hold | None = None) -> Ending:
         """Run to the end; gives how it ended. Raises only what stops the worker from going on with it."""
+        if UNREADABLE in run.request:
+            return Ending("error", "error", error={"error": "UnreadableRunError", "message": run.request[UNREADABLE]})
         began = dict(run.began or {})
         conflict: BaseException | None = None
         for attempt in range(_TRIES):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from clew.checkpoint._face import CheckpointSaver
@@ -89,7 +89,8 @@ class RunQueue:
 
     async def counts(self) -> dict[str, int]:
         """How many runs wait and run."""
-        return await self._read(_QUEUE, rules.count_runs, "load")
+        tenant = self.storage.tenant
+        return await self._read(_QUEUE, lambda: rules.count_runs(tenant), "load")
 
     async def settle(self, thread: str, status: str) -> None:
         """Set a thread's status after a change by hand, unless runs of it wait or run; it comes first in lists."""
@@ -127,12 +128,32 @@ class RunQueue:
 
     # For workers
 
-    async def claim(self, owner: str, lease: int, limit: int, last: int, *, takes_last: bool) -> list[RunRow]:
-        """Take runs that can start."""
+    async def claim(
+        self,
+        owner: str,
+        lease: int,
+        limit: int,
+        last: int,
+        *,
+        takes_last: bool,
+        passed: Collection[str],
+        is_meant: Callable[[RunRow], bool],
+    ) -> tuple[list[RunRow], list[RunRow]]:
+        """Take runs that can start, but for those `passed`; gives them, and those that are not meant for this worker:
+        they wait for another one."""
         place = self.storage.place(_QUEUE)
-        return await self._write(
-            _QUEUE, lambda: rules.claim_runs(place, owner, lease, limit, last, takes_last=takes_last), "take"
-        )
+
+        def steps() -> Steps[tuple[list[RunRow], list[RunRow]]]:
+            found = yield from rules.claim_runs(place, owner, lease, limit, last, takes_last=takes_last, passed=passed)
+            taken: list[RunRow] = []
+            others: list[RunRow] = []
+            for run in found:
+                (taken if is_meant(run) else others).append(run)
+            for run in others:
+                yield from rules.pass_run(run, owner)
+            return taken, others
+
+        return await self._write(_QUEUE, steps, "take")
 
     async def sweep(self, max_attempts: int) -> Swept:
         """See to runs whose worker was lost."""

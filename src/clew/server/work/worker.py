@@ -27,6 +27,7 @@ from clew.server.work.queue import RunQueue
 from clew.server.work.recorder import OUTPUT, Recorder
 from clew.server.work.signals import Signals, thread_key
 from clew.server.work.stamps import base_of
+from clew.server.work.strangers import Strangers
 from clew.server.work.thread_feeds import ASKED, ENDED, INPUT, ThreadFeeds
 from clew.storage.runs import Action, Event, Lease, RunRow
 from clew.store.base import BaseStore
@@ -116,6 +117,7 @@ class Worker:
         self._jobs: dict[str, _Job] = {}
         self._strays: dict[str, int] = {}
         self._wanted: dict[str, float] = {}
+        self._strangers = Strangers(registry)
         self._lease = int(settings.lease * 1_000_000)
         self._renewed_at = 0.0  # on this process's clock, of what it has seen to
         self._is_leaving = False
@@ -239,10 +241,19 @@ class Worker:
             # takes no other along.
             last = max(1, self.settings.max_attempts - 1)
             is_trying = any(job.run.attempt > last for job in self._jobs.values())
-            runs = await self.queue.claim(self.id, self._lease, free, last, takes_last=not is_trying)
+            runs, others = await self.queue.claim(
+                self.id,
+                self._lease,
+                free,
+                last,
+                takes_last=not is_trying,
+                passed=self._strangers.passed(),
+                is_meant=self._strangers.is_meant,
+            )
             for run in runs:
                 self.begin(run)
-            if len(runs) < free:
+            self._strangers.leave(others)
+            if len(runs) + len(others) < free:
                 return
 
     async def _sweep(self) -> None:

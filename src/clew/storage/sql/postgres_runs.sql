@@ -43,27 +43,28 @@ select run_id, thread, user_id, assistant_id, status, strategy, created_at, upda
 select coalesce(max(ended_at), 0), count(*), (extract(epoch from clock_timestamp()) * 1000000)::bigint from clew_run where tenant = $1 and thread = $2
 
 -- name: run_counts
-select status, count(*) from clew_run where status in ('pending', 'running') group by status
+select status, count(*) from clew_run where tenant = $1 and status in ('pending', 'running') group by status
 
 -- name: run_claim
 update clew_run
-   set status = 'running', owner = $1, lease_until = (extract(epoch from clock_timestamp()) * 1000000)::bigint + $2::bigint, attempt = attempt + 1, epoch = epoch + 1,
+   set status = 'running', owner = $2, lease_until = (extract(epoch from clock_timestamp()) * 1000000)::bigint + $3::bigint, attempt = attempt + 1, epoch = epoch + 1,
        updated_at = (extract(epoch from clock_timestamp()) * 1000000)::bigint
- where (tenant, run_id) in (
-        select waiting.tenant, waiting.run_id
+ where tenant = $1 and run_id in (
+        select waiting.run_id
           from clew_run as waiting
-         where waiting.status = 'pending' and waiting.run_after <= (extract(epoch from clock_timestamp()) * 1000000)::bigint
+         where waiting.tenant = $1 and waiting.status = 'pending' and waiting.run_after <= (extract(epoch from clock_timestamp()) * 1000000)::bigint
            and not exists (select 1 from clew_run as other
                             where other.tenant = waiting.tenant and other.thread = waiting.thread
                               and (other.status = 'running'
                                    or (other.status = 'pending' and other.run_after <= (extract(epoch from clock_timestamp()) * 1000000)::bigint
                                        and (other.created_at, other.run_id) < (waiting.created_at, waiting.run_id))))
-           and (waiting.attempt < $4
-                or $5::integer = 1 and not exists (select 1 from clew_run as older
-                                    where older.status = 'pending' and older.attempt >= $4
+           and (waiting.attempt < $5
+                or $6::integer = 1 and not exists (select 1 from clew_run as older
+                                    where older.tenant = $1 and older.status = 'pending' and older.attempt >= $5
                                       and (older.created_at, older.run_id) < (waiting.created_at, waiting.run_id)))
+           and waiting.run_id not in (select jsonb_array_elements_text($7::text::jsonb))
          order by waiting.priority desc, waiting.created_at, waiting.run_id
-         limit $3 for update skip locked)
+         limit $4 for update skip locked)
    and status = 'pending'
 returning run_id, thread, user_id, assistant_id, status, strategy, created_at, updated_at, ended_at, priority, attempt, epoch, is_ephemeral, cancel, began, metadata, error, body, tenant
 
@@ -96,12 +97,17 @@ update clew_run
  where owner = $1 and status = 'running' and ($2::text is null or run_id = $2::text)
 returning run_id
 
+-- name: run_pass
+update clew_run
+   set status = 'pending', owner = null, lease_until = null, attempt = attempt - 1, epoch = epoch - 1
+ where tenant = $1 and run_id = $2 and owner = $3 and epoch = $4 and status = 'running'
+
 -- name: run_expired
 select run_id, thread, user_id, assistant_id, status, strategy, created_at, updated_at, ended_at, priority, attempt, epoch, is_ephemeral, cancel, began, metadata, error, body, tenant
   from clew_run
- where status = 'running' and lease_until <= (extract(epoch from clock_timestamp()) * 1000000)::bigint
+ where tenant = $1 and status = 'running' and lease_until <= (extract(epoch from clock_timestamp()) * 1000000)::bigint
  order by lease_until
- limit $1 for update skip locked
+ limit $2 for update skip locked
 
 -- name: run_set
 update clew_run
