@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
 
+from clew.checkpoint.postgres import PostgresSaver
 from clew.checkpoint.sqlite import SqliteSaver
 from clew.store.memory import InMemoryStore
+from clew.store.postgres import PostgresStore
 from tests.server.live import Blocking, Live, failing, pair
 
 GRAPHS = {"pair": pair, "failing": failing}
@@ -44,6 +49,24 @@ def fuzzed() -> Iterator[Fuzzed]:
     graphs = {name: make() for name, make in GRAPHS.items()}
     with SqliteSaver.from_conn_string(":memory:") as saver, Live(saver, InMemoryStore(), graphs, auth=None) as live:
         yield Fuzzed(live)
+
+
+@pytest.fixture(scope="module")
+def fuzzed_postgres(server: str) -> Iterator[Fuzzed]:
+    """The same on PostgreSQL, its store too."""
+    name = f"clew_fuzzed_{os.getpid()}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'create database "{name}"')
+    database = make_conninfo(server, dbname=name)
+    graphs = {name: make() for name, make in GRAPHS.items()}
+    with (
+        PostgresSaver.from_conn_string(database) as saver,
+        PostgresStore.from_conn_string(database) as store,
+        Live(saver, store, graphs, auth=None) as live,
+    ):
+        yield Fuzzed(live)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'drop database "{name}" with (force)')
 
 
 def operations() -> list[str]:
@@ -107,3 +130,9 @@ def test_nothing_fails_inside(fuzzed: Fuzzed, operation: str) -> None:
 @pytest.mark.parametrize("operation", operations())
 def test_nothing_fails_inside_whatever_is_sent(fuzzed: Fuzzed, operation: str) -> None:
     use(fuzzed, operation, 200)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("operation", operations())
+def test_nothing_fails_inside_on_postgresql(fuzzed_postgres: Fuzzed, operation: str) -> None:
+    use(fuzzed_postgres, operation, 100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from typing import Any
 
 import pytest
@@ -316,6 +317,23 @@ def test_a_run_goes_on_without_its_reader(live: Live, blocking: Blocking, gate: 
         parts.close()
         gate.wait().open()
         assert blocking.runs.join(thread, blocking.runs.list(thread)[0]["run_id"])["log"][-1] == "b"
+
+
+def test_a_run_goes_on_without_whoever_waits_for_it(live: Live, blocking: Blocking, gate: Gate) -> None:
+    thread = blocking.threads.create()["thread_id"]
+    body = json.dumps({"assistant_id": "pair", "input": {"log": [], "gate": gate.name}})
+    head = f"POST /threads/{thread}/runs/wait HTTP/1.1\r\nhost: clew\r\nx-api-key: {blocking.http.headers['x-api-key']}"
+
+    with socket.create_connection(("127.0.0.1", live.port)) as impatient:
+        impatient.sendall(
+            f"{head}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        gate.wait()
+    (run,) = blocking.runs.list(thread)
+    gate.open()
+
+    assert run["status"] == "running"
+    assert blocking.runs.join(thread, run["run_id"])["log"] == ["a", "b"]
 
 
 def test_a_run_ends_with_its_reader_if_asked_to(client: Client, gate: Gate) -> None:
