@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.service_faults.kit import House, Replica, follow, made, new_run, new_thread
-from tests.service_faults.test_crash_points import BACKENDS, FAST, LONG
+from tests.service_faults.test_crash_points import FAST, LONG, POSTGRES_FIRST, SQLITE_FIRST
 
 
 def command(replica: Replica, thread: str, key: str, **said: Any) -> httpx.Response | None:
@@ -57,7 +57,7 @@ POINTS = [
 
 
 @pytest.mark.parametrize("point", POINTS)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", SQLITE_FIRST)
 def test_each_answer_is_used_once(backend: str, point: str, house_on: Callable[[str], House]) -> None:
     house = house_on(backend)
     replica, thread = asked(house)
@@ -79,7 +79,7 @@ def test_each_answer_is_used_once(backend: str, point: str, house_on: Callable[[
     for point in ("run.begin.after", "effect.start.before", "pending.before", "pending.after", "run.end.before")
 )])  # fmt: skip
 @pytest.mark.parametrize("said", [{"update": {"log": ["u"]}, "goto": "three"}], ids=["update and goto"])
-@pytest.mark.parametrize("backend", ["sqlite", pytest.param("postgres", marks=LONG)])
+@pytest.mark.parametrize("backend", SQLITE_FIRST)
 def test_an_update_is_applied_once(
     backend: str, said: dict[str, Any], point: str, house_on: Callable[[str], House]
 ) -> None:
@@ -105,7 +105,7 @@ def test_an_update_is_applied_once(
     for point in ("run.cancel.before", "run.cancel.after", "run.roll_back.before", "run.roll_back.after")
 )])  # fmt: skip
 @pytest.mark.parametrize("action", ["rollback", pytest.param("interrupt", marks=LONG)])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", POSTGRES_FIRST)
 def test_killed_while_a_run_is_stopped(backend: str, action: str, point: str, house_on: Callable[[str], House]) -> None:
     if action == "interrupt":
         point = point.replace("roll_back", "end")

@@ -14,6 +14,8 @@ LONG = pytest.mark.long
 FAST = {"lease": 0.4, "renew": 0.1, "poll": 0.05}
 MODES = ["updates", "values"]
 BACKENDS = ["sqlite", "postgres"]
+SQLITE_FIRST = ["sqlite", pytest.param("postgres", marks=LONG)]
+POSTGRES_FIRST = [pytest.param("sqlite", marks=LONG), "postgres"]
 
 
 def points(*names: str, first: int = 1) -> list[Any]:
@@ -69,7 +71,7 @@ def check(house: House, thread: str, run: str, *, repeats: int = 0) -> None:
 @pytest.mark.parametrize(
     "point", points("run.make.after", "run.opened", "effect.load.after", "effect.start.before", first=1)
 )
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", POSTGRES_FIRST)
 def test_killed_before_the_first_node(backend: str, point: str, house_on: Callable[[str], House]) -> None:
     house = house_on(backend)
     check(house, *dying(house, f"{point}=kill@1"))
@@ -99,7 +101,7 @@ def test_killed_when_a_waiting_run_was_taken(backend: str, house_on: Callable[[s
         ),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", SQLITE_FIRST)
 def test_killed_between_steps(backend: str, point: str, house_on: Callable[[str], House]) -> None:
     house = house_on(backend)
     check(house, *dying(house, point, durability="sync"), repeats=1)
@@ -135,7 +137,7 @@ def test_killed_between_steps_that_nobody_waits_for(
 
 # C12: all is done but for saying so.
 @pytest.mark.parametrize("point", points("run.end.before", "run.end.uncommitted", "run.end.after"))
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", POSTGRES_FIRST)
 def test_killed_at_the_end(backend: str, point: str, house_on: Callable[[str], House]) -> None:
     house = house_on(backend)
     check(house, *dying(house, f"{point}=kill@1"))

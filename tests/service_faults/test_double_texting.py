@@ -71,7 +71,7 @@ async def play(port: int, threads: int, users: int, seconds: float, seed: int) -
 
 
 @pytest.mark.parametrize(
-    ("threads", "users", "seconds"), [(12, 8, 4.0), pytest.param(500, 32, 60.0, marks=pytest.mark.long)]
+    ("threads", "users", "seconds"), [(12, 8, 2.5), pytest.param(500, 32, 60.0, marks=pytest.mark.long)]
 )
 def test_what_is_left_is_what_was_promised(threads: int, users: int, seconds: float, replicated: House) -> None:
     house = replicated

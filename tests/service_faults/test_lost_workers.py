@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from tests.service_faults.kit import House, follow, made, new_run, new_thread, read_stream, updates
+from tests.service_faults.test_crash_points import FAST, LONG, SQLITE_FIRST
 
 MODES = ["updates", "values"]
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+@pytest.mark.parametrize("work", [FAST, pytest.param({}, id="by default", marks=LONG)])
+@pytest.mark.parametrize("backend", SQLITE_FIRST)
 def test_a_process_that_is_killed_and_started_again_ends_the_run(
-    backend: str, house_on: Callable[[str], House]
+    backend: str, work: dict[str, Any], house_on: Callable[[str], House]
 ) -> None:
     house = house_on(backend)
-    replica = house.replica().start()
+    replica = house.replica(work=work).start()
     client, gate = replica.client(), house.file()
     thread = new_thread(client)
     run = made(new_run(client, thread, input={"orders": {"two": {"hold": str(gate)}}}, stream_mode=MODES))

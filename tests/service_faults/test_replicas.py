@@ -40,10 +40,10 @@ def whole(house: House, replica: Replica, thread: str, run: str) -> None:
     ]  # fmt: skip
 
 
-def test_a_killed_worker_s_run_is_taken_over(replicated: House) -> None:
-    """With the settings that a service has by default."""
+@pytest.mark.parametrize("work", [FAST, pytest.param({}, id="by default", marks=pytest.mark.long)])
+def test_a_killed_worker_s_run_is_taken_over(work: dict[str, Any], replicated: House) -> None:
     house = replicated
-    first, second = house.replica().start(), house.replica().start()
+    first, second = house.replica(work=work).start(), house.replica(work=work).start()
     thread, run, gate = held(house, first)
     seen: list[Any] = []
     with ThreadPoolExecutor(1) as pool:
@@ -63,11 +63,16 @@ def test_a_killed_worker_s_run_is_taken_over(replicated: House) -> None:
 @pytest.mark.parametrize(
     "point",
     [
-        "run.opened@1",
         "effect.commit.before@2",
         *(
             pytest.param(point, marks=pytest.mark.long)
-            for point in ("effect.claim.before@1", "commit.after@3", "run.show.before@1", "run.end.before@1")
+            for point in (
+                "run.opened@1",
+                "effect.claim.before@1",
+                "commit.after@3",
+                "run.show.before@1",
+                "run.end.before@1",
+            )
         ),
     ],
 )

@@ -12,10 +12,12 @@ import pytest
 
 from tests.servers import Server
 from tests.service_faults.kit import House, follow, made, new_run, new_thread, updates
-from tests.service_faults.test_crash_points import FAST
+from tests.service_faults.test_crash_points import FAST, LONG, SQLITE_FIRST
 
 
-@pytest.mark.parametrize("strategy", ["enqueue", "reject", "interrupt", "rollback"])
+@pytest.mark.parametrize(
+    "strategy", ["rollback", *(pytest.param(name, marks=LONG) for name in ("enqueue", "reject", "interrupt"))]
+)
 def test_a_request_that_is_sent_to_two_replicas_at_once_makes_one_run(strategy: str, replicated: House) -> None:
     house = replicated
     replicas = [house.replica().start() for _ in range(2)]
@@ -50,6 +52,7 @@ def test_a_stateless_request_that_is_sent_twice_makes_one_thread(replicated: Hou
     assert set(house.effects().values()) == {4}
 
 
+@LONG
 def test_a_thread_that_several_requests_would_make_is_made_once(replicated: House) -> None:
     house = replicated
     replicas = [house.replica().start() for _ in range(2)]
@@ -62,6 +65,7 @@ def test_a_thread_that_several_requests_would_make_is_made_once(replicated: Hous
             assert {house.ended(run) for run in runs} == {"success"}
 
 
+@LONG
 def test_a_server_that_crashes_in_the_middle_of_a_run(own_server: Server, house_on: Any) -> None:
     house: House = house_on(own_server.conninfo())
     replica = house.replica(work=FAST).start()
@@ -96,7 +100,7 @@ def test_without_signals_polling_is_enough(replicated: House) -> None:
     assert time.monotonic() - asked < 3, "half a second to take it, and a quarter to see its end, on a busy machine"
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+@pytest.mark.parametrize("backend", SQLITE_FIRST)
 def test_a_client_that_does_not_read_slows_nothing_and_costs_little(backend: str, house_on: Any) -> None:
     house: House = house_on(backend)
     replica = house.replica(seconds=60).start()

@@ -15,7 +15,7 @@ import pytest
 
 from tests.service_faults.kit import House, RoundRobin
 
-ORDERS = {"orders": {node: {"sleep": 0.05} for node in ("one", "two", "three")}}
+ORDERS = {"orders": {node: {"sleep": 0.1} for node in ("one", "two", "three")}}
 
 
 async def user(port: int, until: float, told: dict[str, str], retries: Counter[str], name: int) -> None:
@@ -49,6 +49,13 @@ async def asked(port: int, retries: Counter[str], method: str, path: str, key: s
         retries[method] += 1
         await asyncio.sleep(0.05)
     raise AssertionError(f"{method} {path} was never answered")
+
+
+def is_busy(house: House, pid: int) -> bool:
+    """Whether a process is in the middle of a node."""
+    ran = {(line["run"], line["node"]) for line in house.ledger.lines("ran")}
+    began = [line for line in house.ledger.lines("began") if line["pid"] == pid]
+    return any((line["run"], line["node"]) not in ran for line in began)
 
 
 @pytest.mark.parametrize(("users", "rounds"), [(4, 1), pytest.param(16, 4, marks=pytest.mark.long)])
@@ -86,6 +93,7 @@ def test_replicas_are_replaced_under_load(users: int, rounds: int, replicated: H
                 for replica in replicas:
                     count = len(told)
                     house.until(lambda count=count: len(told) > count + 2 or errors)
+                    house.until(lambda pid=replica.pid: is_busy(house, pid) or errors)
                     replica.stop()
                     replica.start()
             count = len(told)

@@ -35,7 +35,8 @@ class Runs:
         worker = self._worker
         made = await worker.queue.add(thread_id, replace(new, start=worker.lease), self._user_id, if_missing, only)
         if made.is_new and made.run.status == "running":
-            worker.begin(made.run)
+            if not worker.begin(made.run):
+                await worker.give_back(made.run.run_id)
         elif made.is_new:
             worker.signals.work()
         for run_id in made.cancelled:

@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from clew.errors import ClewError, RunNotFoundError
 from clew.server.errors import log
@@ -33,6 +33,7 @@ from clew.storage.runs import Action, Event, Lease, RunRow
 from clew.store.base import BaseStore
 
 _SOON = 0.02  # seconds
+_TAKING = 2.0  # seconds
 Why = Literal["interrupt", "rollback", "lost", "leaving"]
 _WANTED = 10.0  # seconds after which a reader on another replica that has not said so again is gone
 _WANTED_MAX = 10_000
@@ -147,6 +148,8 @@ class Worker:
         """Take no more runs, give those that run `grace` seconds to end, and hand the others back."""
         self._is_leaving = True
         if self._claiming is not None:
+            self.wake()
+            await asyncio.wait([self._claiming], timeout=_TAKING)  # what is being taken is to be given back, too
             self._claiming.cancel()
             await asyncio.wait([self._claiming])
         deadline = time.monotonic() + grace
@@ -192,11 +195,13 @@ class Worker:
         if self._woken is not None:
             self._woken.set()
 
-    def begin(self, run: RunRow) -> None:
-        """Execute a run that was given to this worker."""
+    def begin(self, run: RunRow) -> bool:
+        """Execute a run that was given to this worker; False: it is going away, and the run is to be given back."""
         known = self._jobs.get(run.run_id)
         if known is not None and known.run.epoch >= run.epoch:
-            return
+            return True
+        if self._is_leaving:
+            return False
         self._strays.pop(run.run_id, None)
         feed = Feed(1) if run.is_repeated else self.feeds.open(run.run_id, Feed(1))
         job = self._jobs[run.run_id] = _Job(run, feed, time.monotonic())
@@ -213,13 +218,14 @@ class Worker:
         else:
             self._wanted.pop(thread, None)
             self.signals.wake(thread)
+        return True
 
     # Taking runs
 
     async def _claim_forever(self) -> None:
         assert self._woken is not None
         swept_at = 0.0
-        while True:
+        while not self._is_leaving:
             try:
                 now = time.monotonic()
                 if now - swept_at >= self.settings.poll:
@@ -414,11 +420,15 @@ class Worker:
             self._strays[run_id] = self._strays.get(run_id, 0) + 1
             if self._strays[run_id] > 2:
                 del self._strays[run_id]
-                task = asyncio.get_running_loop().create_task(self._give_back(run_id))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._soon(self.give_back(run_id))
 
-    async def _give_back(self, run_id: str) -> None:
+    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def give_back(self, run_id: str) -> None:
+        """Let a run that was given to this worker wait again."""
         with contextlib.suppress(ClewError):
             if await self.queue.release(self.id, run_id):
                 self.wake()
