@@ -55,9 +55,11 @@ update clew_run
          where waiting.tenant = $1 and waiting.status = 'pending' and waiting.run_after <= (extract(epoch from clock_timestamp()) * 1000000)::bigint
            and not exists (select 1 from clew_run as other
                             where other.tenant = waiting.tenant and other.thread = waiting.thread
-                              and (other.status = 'running'
-                                   or (other.status = 'pending' and other.run_after <= (extract(epoch from clock_timestamp()) * 1000000)::bigint
-                                       and (other.created_at, other.run_id) < (waiting.created_at, waiting.run_id))))
+                              and other.status = 'running')
+           and not exists (select 1 from clew_run as other
+                            where other.tenant = waiting.tenant and other.thread = waiting.thread
+                              and other.status = 'pending' and other.run_after <= (extract(epoch from clock_timestamp()) * 1000000)::bigint
+                              and (other.created_at, other.run_id) < (waiting.created_at, waiting.run_id))
            and (waiting.attempt < $5
                 or $6::integer = 1 and not exists (select 1 from clew_run as older
                                     where older.tenant = $1 and older.status = 'pending' and older.attempt >= $5

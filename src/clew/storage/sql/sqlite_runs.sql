@@ -40,7 +40,7 @@ select run_id, thread, user_id, assistant_id, status, strategy, created_at, upda
 select coalesce(max(ended_at), 0), count(*), cast((julianday('now') - 2440587.5) * 86400000000 as integer) from clew_run where tenant = ?1 and thread = ?2
 
 -- name: run_counts
-select status, count(*) from clew_run where tenant = ?1 and status in ('pending', 'running') group by status
+select status, count(*) from clew_run where +tenant = ?1 and status in ('pending', 'running') group by status
 
 -- name: run_claim
 update clew_run
@@ -49,15 +49,17 @@ update clew_run
  where tenant = ?1 and run_id in (
         select waiting.run_id
           from clew_run as waiting
-         where waiting.tenant = ?1 and waiting.status = 'pending' and waiting.run_after <= cast((julianday('now') - 2440587.5) * 86400000000 as integer)
+         where +waiting.tenant = ?1 and waiting.status = 'pending' and waiting.run_after <= cast((julianday('now') - 2440587.5) * 86400000000 as integer)
            and not exists (select 1 from clew_run as other
                             where other.tenant = waiting.tenant and other.thread = waiting.thread
-                              and (other.status = 'running'
-                                   or (other.status = 'pending' and other.run_after <= cast((julianday('now') - 2440587.5) * 86400000000 as integer)
-                                       and (other.created_at, other.run_id) < (waiting.created_at, waiting.run_id))))
+                              and other.status = 'running')
+           and not exists (select 1 from clew_run as other
+                            where other.tenant = waiting.tenant and other.thread = waiting.thread
+                              and other.status = 'pending' and other.run_after <= cast((julianday('now') - 2440587.5) * 86400000000 as integer)
+                              and (other.created_at, other.run_id) < (waiting.created_at, waiting.run_id))
            and (waiting.attempt < ?5
                 or ?6 = 1 and not exists (select 1 from clew_run as older
-                                    where older.tenant = ?1 and older.status = 'pending' and older.attempt >= ?5
+                                    where +older.tenant = ?1 and older.status = 'pending' and older.attempt >= ?5
                                       and (older.created_at, older.run_id) < (waiting.created_at, waiting.run_id)))
            and waiting.run_id not in (select value from json_each(?7))
          order by waiting.priority desc, waiting.created_at, waiting.run_id
@@ -98,7 +100,7 @@ update clew_run
 -- name: run_expired
 select run_id, thread, user_id, assistant_id, status, strategy, created_at, updated_at, ended_at, priority, attempt, epoch, is_ephemeral, cancel, began, metadata, error, body, tenant
   from clew_run
- where tenant = ?1 and status = 'running' and lease_until <= cast((julianday('now') - 2440587.5) * 86400000000 as integer)
+ where +tenant = ?1 and status = 'running' and lease_until <= cast((julianday('now') - 2440587.5) * 86400000000 as integer)
  order by lease_until
  limit ?2
 

@@ -32,6 +32,8 @@ create unique index clew_run_running on clew_run (tenant, thread) where status =
 
 create index clew_run_pending on clew_run (priority, created_at, run_id) where status = 'pending';
 
+create index clew_run_waiting on clew_run (tenant, thread, created_at, run_id) where status = 'pending';
+
 create index clew_run_leased on clew_run (owner, lease_until) where status = 'running';
 
 create index clew_run_thread on clew_run (tenant, thread, created_at);
