@@ -1,7 +1,6 @@
 """The protocol for streaming threads on a WebSocket: commands and subscriptions come in, answers and events go out.
 
-Needs the package `websockets`, or what else uvicorn takes for them. Nothing is queued for a reader: what a subscription
-has to say waits until the one before was sent.
+Nothing is queued for a reader: what a subscription has to say waits until the one before was sent.
 """
 
 from __future__ import annotations
