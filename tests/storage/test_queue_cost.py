@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 
+import psycopg
+
+from clew.checkpoint.postgres import PostgresSaver
 from clew.storage.migrate import migrations, named_queries
 
 ADD = """
@@ -42,3 +46,19 @@ def test_runs_that_have_ended_cost_a_claim_nothing() -> None:
 
 def test_runs_that_wait_on_one_thread_cost_a_claim_what_they_cost_on_their_own() -> None:
     assert cost(ended=0, waiting=1000) <= 5 * cost(ended=0, waiting=300)
+
+
+def test_no_more_are_taken_than_there_is_room_for(database: str) -> None:
+    """PostgreSQL knows nothing of a new table's rows, and may plan to look for what can be taken again and again."""
+    with PostgresSaver.from_conn_string(database) as saver:
+        saver.setup()
+    with psycopg.connect(database) as connection:
+        many = "generate_series(1, 20000) as at"
+        row = "'', at::text, at::text, '', '', %s, 'enqueue', 0, 0, 0, 0, 0, at, 0, '{}', ''"
+        add = ADD.partition("values")[0] + f"select {row} from {many}"
+        connection.execute(add.replace("'', at::text", "'', %s || at::text", 1).encode(), ["ended ", "success"])
+        connection.execute(add.replace("20000", "2000").encode(), ["pending"])
+        literal = dict(enumerate(("''", "'worker'", "1000000", "8", "2", "1", "'[]'"), start=1))
+        claim = re.sub(r"\$(\d)", lambda found: literal[int(found[1])], named_queries("postgres")["run_claim"])
+
+        assert len(connection.execute(claim.encode()).fetchall()) == 8

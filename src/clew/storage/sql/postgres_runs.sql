@@ -49,7 +49,7 @@ select status, count(*) from clew_run where tenant = $1 and status in ('pending'
 update clew_run
    set status = 'running', owner = $2, lease_until = (extract(epoch from clock_timestamp()) * 1000000)::bigint + $3::bigint, attempt = attempt + 1, epoch = epoch + 1,
        updated_at = (extract(epoch from clock_timestamp()) * 1000000)::bigint
- where tenant = $1 and run_id in (
+ where tenant = $1 and run_id = any (array(
         select waiting.run_id
           from clew_run as waiting
          where waiting.tenant = $1 and waiting.status = 'pending' and waiting.run_after <= (extract(epoch from clock_timestamp()) * 1000000)::bigint
@@ -66,7 +66,7 @@ update clew_run
                                       and (older.created_at, older.run_id) < (waiting.created_at, waiting.run_id)))
            and waiting.run_id not in (select jsonb_array_elements_text($7::text::jsonb))
          order by waiting.priority desc, waiting.created_at, waiting.run_id
-         limit $4 for update skip locked)
+         limit $4 for update skip locked))
    and status = 'pending'
 returning run_id, thread, user_id, assistant_id, status, strategy, created_at, updated_at, ended_at, priority, attempt, epoch, is_ephemeral, cancel, began, metadata, error, body, tenant
 
