@@ -11,6 +11,7 @@ import operator
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Self, TypedDict
 
 import httpx
@@ -170,6 +171,22 @@ def telling() -> Any:
     return graph.compile()
 
 
+@dataclass
+class Tuning:
+    """A context with defaults."""
+
+    model: str = "small"
+    warmth: int = 1
+
+
+def tuned() -> Any:
+    """Tells the context that its schema makes, and what its config says of the same."""
+    graph = StateGraph(dict, context_schema=Tuning)
+    graph.add_node("tell", _tuning_of)
+    graph.add_edge(START, "tell")
+    return graph.compile()
+
+
 class SilentError(Exception):
     """An error that has no message."""
 
@@ -227,9 +244,14 @@ def _config_of(state: Any, config: Any, *, runtime: Any = None) -> Any:
     }
 
 
+def _tuning_of(state: Any, config: Any, *, runtime: Any = None) -> Any:
+    said = {key: config["configurable"][key] for key in ("model", "warmth", "secret") if key in config["configurable"]}
+    return {"context": asdict(runtime.context), "configurable": said}
+
+
 GRAPHS: dict[str, Callable[[], Any]] = {
     "pair": pair, "asking": asking, "failing": failing, "talking": talking, "nesting": nesting, "telling": telling,
-    "odd": odd,
+    "odd": odd, "tuned": tuned,
 }  # fmt: skip
 
 

@@ -97,6 +97,7 @@ def test_graphs_are_shown_by_id_and_by_name(api: Api) -> None:
     drawn = api.assistants.get_graph("agent", xray=True)
 
     assert {node["id"] for node in drawn["nodes"]} >= {"__start__", "reply", "talk:ask", "__end__"}
+    assert all(node["type"] and node["data"]["name"] for node in drawn["nodes"])
     assert all(set(edge) >= {"source", "target"} for edge in drawn["edges"])
     assert {node["id"] for node in api.assistants.get_graph(AGENT)["nodes"]} >= {"reply", "talk"}
     schemas = api.assistants.get_schemas(AGENT)

@@ -20,10 +20,14 @@ def test_a_run_is_made_joined_read_listed_and_deleted(client: Client) -> None:
 
     run = client.runs.create(thread, "pair", input={"log": ["in"]}, metadata={"because": "test"})
     joined = client.runs.join(thread, run["run_id"])
+    assert "user-agent" not in client.threads.get_state(thread)["metadata"]
     found = client.runs.get(thread, run["run_id"])
 
     assert (run["status"], run["thread_id"], run["multitask_strategy"]) == ("pending", thread, "enqueue")
-    assert run["metadata"] == {"because": "test"}
+    asked = {"graph_id": "pair", "assistant_id": run["assistant_id"]}
+    assert run["metadata"] == {**asked, "because": "test"}
+    assert run["kwargs"]["config"]["configurable"].items() >= (asked | {"run_id": run["run_id"]}).items()
+    assert (run["kwargs"]["interrupt_before"], run["kwargs"]["durability"]) == (None, "async")
     assert uuid.UUID(run["run_id"]).version == 7
     assert joined == {"log": ["in", "a", "b"]}
     assert (found["status"], found["kwargs"]["input"]) == ("success", {"log": ["in"]})
@@ -202,6 +206,25 @@ def test_a_thread_knows_what_ran_on_it(client: Client) -> None:
     client.runs.join(thread, run["run_id"])
 
     assert client.threads.get(thread)["metadata"] == {"graph_id": "pair", "assistant_id": run["assistant_id"]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "context", "configurable"),
+    [
+        ({}, {"model": "small", "warmth": 1}, {}),
+        ({"context": {"model": "big"}}, {"model": "big", "warmth": 1}, {"model": "big"}),
+        ({"config": {"configurable": {"model": "big", "secret": 1}}}, {"model": "big", "warmth": 1},
+         {"model": "big", "secret": 1}),
+        ({"context": {"warmth": 3}, "config": {"configurable": {"warmth": 2}}}, {"model": "small", "warmth": 3},
+         {"warmth": 2}),
+    ],
+)  # fmt: skip
+def test_context_and_configurable_say_the_same_where_one_of_them_is_given(
+    client: Client, asked: Any, context: Any, configurable: Any
+) -> None:
+    told = client.runs.wait(None, "tuned", input={}, **asked)
+
+    assert told == {"context": context, "configurable": configurable}
 
 
 def test_an_assistants_config_and_context_are_under_those_of_the_run(client: Client) -> None:

@@ -137,6 +137,10 @@ def test_modes(client: Client) -> None:
     assert [data for name, data in streamed(client, "talking", "custom", input=messages("hi"))] == [{"mood": "calm"}]
 
 
+def _named(config: Any) -> dict[str, Any]:
+    return {key: config["configurable"][key] for key in ("thread_id", "checkpoint_ns", "checkpoint_id")}
+
+
 def test_mode_tasks_checkpoints_and_debug(blocking: Blocking) -> None:
     tasks = streamed(blocking, "pair", "tasks")
     checkpoints = streamed(blocking, "pair", "checkpoints")
@@ -148,6 +152,9 @@ def test_mode_tasks_checkpoints_and_debug(blocking: Blocking) -> None:
     assert [data["metadata"]["step"] for _, data in checkpoints] == [-1, 0, 1, 2]
     assert [data["next"] for _, data in checkpoints] == [["__start__"], ["first"], ["second"], []]
     assert {data["type"] for _, data in debug} == {"task", "task_result", "checkpoint"}
+    told = [data["payload"] for _, data in debug if data["type"] == "checkpoint"]
+    assert [each["parent_checkpoint"] for each in told] == [None, *(each["checkpoint"] for each in told[:-1])]
+    assert all(each["checkpoint"] == _named(each["config"]) for each in told)
     assert {name for name, _ in tasks + checkpoints + debug} == {"tasks", "checkpoints", "debug"}
 
 

@@ -67,7 +67,7 @@ def recursion_limit(config: Config) -> int:
     return limit
 
 
-_OWN = ("__", "langgraph_auth_", "langgraph_request_", "x-")  # of the library, and of who asked for the run
+_OWN = ("__", "langgraph_auth_", "langgraph_request_", "x-", "user-agent")  # of the library, and of who asked
 
 
 def saved_metadata(config: Config) -> dict[str, Any]:

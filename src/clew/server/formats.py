@@ -25,7 +25,11 @@ from clew.threads import Thread
 from clew.types import StateSnapshot
 
 Json = dict[str, Any]
-_OWN_KEYS = ("config", "trace", "webhook")  # who asked is in the first, and a secret may be in the last
+_OWN_KEYS = ("config", "trace", "webhook", "graph_id")  # who asked is in the first, and a secret may be in the third
+_ASKED: Json = {
+    "input": None, "command": None, "context": {}, "stream_mode": [], "stream_subgraphs": False, "is_resumable": False,
+    "interrupt_before": None, "interrupt_after": None, "durability": "async",
+}  # fmt: skip
 _JSON: Any = {"by_alias": False, "bytes_mode": "base64", "inf_nan_mode": "null", "timedelta_mode": "float"}
 
 
@@ -158,7 +162,10 @@ def config_json(run: RunRow) -> Json:
 
 def run_json(run: RunRow) -> Json:
     """A run. What it gave is its thread's state, or its stream's."""
-    request = run.request
+    request, config = run.request, config_json(run)
+    own = {"graph_id": request.get("graph_id"), "assistant_id": run.assistant_id}
+    named = {**own, "run_id": run.run_id, "thread_id": run.thread}
+    asked = {**_ASKED, **{key: value for key, value in request.items() if key not in _OWN_KEYS}}
     return {
         "run_id": run.run_id,
         "thread_id": run.thread,
@@ -167,8 +174,8 @@ def run_json(run: RunRow) -> Json:
         "updated_at": _micros(run.updated_at),
         "ended_at": _micros(run.ended_at),
         "status": run.status,
-        "metadata": run.metadata,
-        "kwargs": {key: value for key, value in request.items() if key not in _OWN_KEYS},
+        "metadata": {**own, **run.metadata},
+        "kwargs": {**asked, "config": {**config, "configurable": {**config["configurable"], **named}}},
         "multitask_strategy": run.strategy,
         "attempt": run.attempt,
         "error": run.error,

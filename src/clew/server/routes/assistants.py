@@ -153,7 +153,9 @@ async def graph(asks: Asks, assistant_id: Text, xray: bool | int = False) -> Res
     assistant = await _named(asks, assistant_id)
     async with _open(asks, assistant) as opened:
         drawn = await opened.aget_graph(xray=xray)
-    return reply(drawn.to_json())
+    said = drawn.to_json()
+    named = [{"type": "runnable", "data": {"name": node["id"]}, **node} for node in said["nodes"]]
+    return reply({**said, "nodes": named})
 
 
 @router.get("/assistants/{assistant_id}/schemas")

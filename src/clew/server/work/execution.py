@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_type_hints
 
 from clew import _failpoints, telemetry
 from clew._langchain import missing_extra
@@ -34,6 +34,8 @@ from clew.store.base import BaseStore
 from clew.types import Command, Interrupt
 
 _TRIES = 3  # after another claim of the thread that was on its way when the run began
+_OURS = ("__", "langgraph_", "checkpoint_")  # what no context may say in a config
+_NOBODY: dict[str, Any] = {USER: None, f"{USER}_id": "", "langgraph_auth_permissions": []}
 _KEPT = ("tags", "recursion_limit", "max_concurrency", "run_name")
 Json = dict[str, Any]
 Show = Callable[[Chunk], None]
@@ -125,7 +127,7 @@ class Execution:
             modes = list(MODES)
             config = {**config, "callbacks": tool_handlers(show)}
         options = Options(
-            context=request.get("context") or None,
+            context=context_of(graph, request.get("context"), config),
             stream_mode=modes,
             interrupt_before=request.get("interrupt_before"),
             interrupt_after=request.get("interrupt_after"),
@@ -200,7 +202,9 @@ def config_of(run: RunRow) -> Json:
     given = cast("Json", request.get("config") or {})
     names = {"graph_id": request["graph_id"], "assistant_id": run.assistant_id}
     own = {**names, "run_id": run.run_id, "thread_id": run.thread}
-    configurable: Json = {**with_user(given.get("configurable") or {}), **own}
+    context = cast("Json", request.get("context") or {})
+    mirrored = {key: value for key, value in context.items() if not key.startswith(_OURS)}
+    configurable: Json = {**_NOBODY, **mirrored, **with_user(given.get("configurable") or {}), **own}
     for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map"):
         if request.get(key):
             configurable[key] = request[key]
@@ -213,6 +217,29 @@ def config_of(run: RunRow) -> Json:
     }
     config.update((key, given[key]) for key in _KEPT if given.get(key))
     return config
+
+
+def context_of(graph: Any, given: Any, config: Json) -> Any:
+    """The context of a run: the request's or, as on the field's platform, what its `configurable` says of the graph's
+    context schema, with the schema's defaults; None where that makes none."""
+    schema: Any = getattr(graph, "context_schema", None)
+    if given or schema is None or not isinstance(schema, type):
+        return given or None
+    fields = _fields(schema)
+    held = {key: value for key, value in config["configurable"].items() if key in fields and not key.startswith(_OURS)}
+    try:
+        return graph.coerce_context(held)
+    except (TypeError, ValueError):
+        if held:
+            raise
+        return None  # it has fields that must be given, and none was
+
+
+def _fields(schema: type) -> Mapping[str, Any]:
+    try:
+        return get_type_hints(schema)
+    except Exception:  # a name that cannot be resolved; what is inherited is not seen then
+        return getattr(schema, "__annotations__", {})
 
 
 def said(error: BaseException) -> Json:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from clew.server.formats import encoded
+from clew.server.formats import checkpoint_json, encoded
 from clew.server.protocol.record import Record
 from clew.server.work.feeds import Feed
 from clew.server.work.queue import RunQueue
@@ -66,7 +66,7 @@ class Recorder:
             return
         suffix = "|" + "|".join(ns) if ns else ""
         if mode != "messages":
-            self._add_encoded(mode + suffix, data)
+            self._add_encoded(mode + suffix, _addressed(data) if mode == "debug" else data)
             return
         if "messages-tuple" in self._modes:
             self.add("messages" + suffix, encoded(list(data)))
@@ -134,6 +134,19 @@ class Recorder:
         self._messages[id] = self._messages[id] + chunk if is_chunk and id in self._messages else chunk
         events.append(("messages/partial" if is_chunk else "messages/complete", encoded([_whole(self._messages[id])])))
         return events
+
+
+def _addressed(data: Any) -> Any:
+    """What mode "debug" tells of a checkpoint, with which one it is, as in a thread's history."""
+    if data["type"] != "checkpoint":
+        return data
+    payload = data["payload"]
+    before = payload.get("parent_config")
+    named = {
+        "checkpoint": checkpoint_json(payload["config"]),
+        "parent_checkpoint": checkpoint_json(before) if before else None,
+    }
+    return {**data, "payload": {**payload, **named}}
 
 
 def _whole(message: Any) -> Any:
