@@ -289,3 +289,14 @@ def test_a_run_of_higher_priority_goes_first_only_on_other_threads(blocking: Blo
         "first", "a", "b", "second", "a", "b", "third", "a", "b",
     ]  # fmt: skip
     assert blocking.runs.get(thread, late["run_id"])["status"] == "success"
+
+
+def test_metadata_do_not_say_where_checkpoints_come_from(client: Client) -> None:
+    thread = thread_of(client)
+
+    said = {"parents": "none", "source": "fork", "step": 7, "mine": 1}
+    client.runs.wait(thread, "pair", input={"log": []}, metadata=said)
+
+    metadata = client.threads.get_state(thread)["metadata"]
+    assert {name: metadata[name] for name in said} == {"parents": {}, "source": "loop", "step": 2, "mine": 1}
+    assert client.threads.search(ids=[thread])[0]["values"] == {"log": ["a", "b"]}

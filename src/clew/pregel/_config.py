@@ -11,6 +11,7 @@ from clew.constants import CONF, DEFAULT_RECURSION_LIMIT
 from clew.errors import InvalidUpdateError
 
 Config = Mapping[str, Any]
+_ORIGIN = ("source", "step", "parents")  # where a checkpoint comes from: the engine's to say, and nobody else's
 _NOT_METADATA = frozenset(
     (
         "thread_id",
@@ -18,6 +19,7 @@ _NOT_METADATA = frozenset(
         "checkpoint_ns",
         "checkpoint_map",
         "checkpoint_tenant",
+        *_ORIGIN,
         "langgraph_step",
         "langgraph_node",
         "langgraph_triggers",
@@ -86,7 +88,7 @@ def saved_metadata(config: Config) -> dict[str, Any]:
 def shown_metadata(config: Config) -> dict[str, Any]:
     """Metadata of task events: what users put into the config, without the library's own keys."""
     given: Mapping[str, Any] = config.get("metadata") or {}
-    return {key: value for key, value in given.items() if key not in _NOT_METADATA}
+    return {key: value for key, value in given.items() if key not in _NOT_METADATA or key in _ORIGIN}
 
 
 def as_names(value: Any, what: str, known: Mapping[str, Any]) -> Any:

@@ -17,7 +17,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -29,6 +29,7 @@ SECRET = "CLEW_WEBHOOK_SECRET"  # the variable
 _VARIABLE = re.compile(r"\$\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 _PORTS = {"http": 80, "https": 443}
 _EMBEDDED = (IPv6Network("64:ff9b::/96"), IPv6Network("::/96"))  # the last four bytes are an address of IPv4
+_PROTOCOLS = IPv4Network("192.0.0.0/24")  # of which older Pythons know a part only
 _NOT_PUBLIC = tuple(map(IPv6Network, ("64:ff9b:1::/48", "2001::/23", "fec0::/10", "100::/64", "5f00::/16")))
 
 
@@ -140,6 +141,7 @@ def is_public(address: Address) -> bool:
             return False
     return (
         address.is_global
+        and address not in _PROTOCOLS
         and not address.is_multicast
         and not address.is_reserved
         and not address.is_private
