@@ -98,6 +98,14 @@ def id_micros(id: bytes) -> int:
     return (_ticks(id) - _EPOCH) // 10
 
 
+def new_id() -> str:
+    """A new id of a thread or a run: a UUID of version 7, so that ids sort by time."""
+    millis, random = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10))
+    value = (millis & (1 << 48) - 1) << 80 | 7 << 76 | (random >> 64 & 0xFFF) << 64 | 2 << 62 | random & (1 << 62) - 1
+    text = f"{value:032x}"
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
 def thread_id(value: Any) -> str:
     """The thread id that `value` stands for.
 

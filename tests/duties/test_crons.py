@@ -191,7 +191,9 @@ def test_when_it_is_due_a_cron_runs_its_assistant_on_its_thread(lasting: tuple[I
 
     (run,) = until(lambda: [run for run in api.runs.list(thread) if run["status"] not in ("pending", "running")])
     assert run["status"] == "success"
-    assert run["metadata"] == {"name": "daily", "cron_id": cron["cron_id"]}
+    assert run["metadata"] == {
+        "name": "daily", "cron_id": cron["cron_id"], "graph_id": "agent", "assistant_id": run["assistant_id"],
+    }  # fmt: skip
     messages = api.threads.get_state(thread)["values"]["messages"]
     assert [message["content"] for message in messages] == ["hello", "you said hello"]
     (after,) = api.crons.search()

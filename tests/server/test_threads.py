@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from langgraph_sdk.errors import BadRequestError, ConflictError, NotFoundError, UnprocessableEntityError
@@ -32,6 +33,11 @@ def test_a_thread_from_beginning_to_end(api: Api) -> None:
     assert (changed["title"], changed["archived"]) == ("Roma", True)
     assert api.threads.search() == []
     assert api.request("POST", "/threads/search", json={"archived": True}).json()[0]["thread_id"] == id
+    api.threads.update(id, metadata={"archived": True})
+    assert [found["thread_id"] for found in api.threads.search(metadata={"archived": True})] == [id]
+    assert [found["thread_id"] for found in api.threads.search(ids=[id])] == [id]
+    assert api.request("POST", "/threads/search", json={"ids": [id], "archived": False}).json() == []
+    assert UUID(id).version == 7
     api.threads.delete(id)
     with pytest.raises(NotFoundError, match="there is no thread"):
         api.threads.get(id)

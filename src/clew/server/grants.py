@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 from uuid import UUID, uuid4
 
+from clew.ids import new_id
 from clew.server.assistants import Assistant, Assistants, Filter, Version
 from clew.storage.assistants import Said
 from clew.storage.threads import Only
@@ -60,7 +61,7 @@ class GrantedThreads:
         **more: Any,
     ) -> Thread:
         """As `Threads.acreate`: threads.create."""
-        id = str(uuid4()) if thread_id is None else thread_id
+        id = new_id() if thread_id is None else thread_id
         said = {"thread_id": named(id), "metadata": dict(metadata or {}), "if_exists": if_exists}
         grant = await self._may("threads", "create", said)
         return await grant.threads.acreate(id, metadata=grant.metadata, if_exists=if_exists, **more)
@@ -110,7 +111,7 @@ class GrantedThreads:
     async def acopy(self, thread_id: str) -> Thread:
         """As `Threads.acopy`: threads.read of the one, threads.create of the other."""
         source = await self._may("threads", "read", {"thread_id": named(thread_id)})
-        thread, id = await source.threads.aget(thread_id), str(uuid4())
+        thread, id = await source.threads.aget(thread_id), new_id()
         said = {"thread_id": named(id), "metadata": dict(thread.metadata), "if_exists": "raise"}
         target = await self._may("threads", "create", said)
         metadata = target.metadata if target.only is None else target.only.made(target.metadata)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
@@ -12,6 +11,7 @@ from pydantic import Field, field_validator
 from starlette.requests import HTTPConnection
 
 from clew import telemetry
+from clew.ids import new_id
 from clew.server.assistants import Assistant
 from clew.server.bodies import Body, Json
 from clew.server.errors import ApiError
@@ -136,7 +136,7 @@ def new_run(
         modes = ["values", "updates", "tasks", "custom"]  # streams of the run itself have these
         request |= {"is_protocol": True, "is_resumable": True, "stream_mode": modes, "stream_subgraphs": True}
     return NewRun(
-        run_id=_run_id(),
+        run_id=new_id(),
         assistant_id=assistant.id,
         request={
             key: value
@@ -198,11 +198,3 @@ def _config(own: Json, given: Json, user: Mapping[str, Any]) -> Json:
 
 
 _OURS = ("langgraph_auth_", "checkpoint_tenant", "__")  # who asks, whose database it is, and the engine's own words
-
-
-def _run_id() -> str:
-    """A new id, version 7: ids of runs sort by time."""
-    millis = time.time_ns() // 1_000_000
-    random = uuid.uuid4().int
-    value = (millis & (1 << 48) - 1) << 80 | 7 << 76 | (random >> 64 & 0xFFF) << 64 | 2 << 62 | random & (1 << 62) - 1
-    return str(uuid.UUID(int=value))

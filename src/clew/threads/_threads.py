@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from clew.checkpoint._face import CheckpointSaver
 from clew.errors import InvalidQueryError, StorageError
+from clew.ids import new_id
 from clew.ids import thread_id as check_thread_id
 from clew.storage import threads as rules
 from clew.storage.operation import LogOp
@@ -111,7 +112,7 @@ class Threads:
         ttl_minutes: int | None = None,
         ttl_strategy: Literal["delete", "keep_latest"] | None = None,
     ) -> Thread:
-        """Make a thread; without `thread_id` with a random UUID as its id.
+        """Make a thread; without `thread_id` with a UUID of version 7 as its id.
 
         Raises `ThreadExistsError` if there is one, unless `if_exists` is "do_nothing" and it is the same user's.
         """
@@ -311,7 +312,7 @@ class Threads:
     ) -> LogOp[Thread]:
         if if_exists not in ("raise", "do_nothing"):
             raise ValueError(f"if_exists is {if_exists!r}, not 'raise' or 'do_nothing'")
-        id, owner, now = _new_id() if thread_id is None else check_thread_id(thread_id), self._whose(user_id), _now()
+        id, owner, now = new_id() if thread_id is None else check_thread_id(thread_id), self._whose(user_id), _now()
         only = self._only
         held = kept((metadata or {}) if only is None else only.made(metadata or {}))
         row = ThreadRow(
@@ -382,7 +383,7 @@ class Threads:
         metadata: Mapping[str, Any] | None,
     ) -> LogOp[Thread]:
         id, owner, now = check_thread_id(thread_id), self._whose(user_id), _now()
-        target = self.storage.place(_new_id() if target_id is None else check_thread_id(target_id))
+        target = self.storage.place(new_id() if target_id is None else check_thread_id(target_id))
         source, only = self.storage.place(id), self._only
         held = None if metadata is None else kept(metadata)
         return self._op(
@@ -502,12 +503,6 @@ def _position(after: str) -> tuple[int, str]:
 
 def _untitled(_: Any) -> str | None:
     return None
-
-
-def _new_id() -> str:
-    from uuid import uuid4  # late, for start-up time
-
-    return str(uuid4())
 
 
 def _now() -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
 
 from pydantic import ValidationError
 
 from clew.errors import ClewError, StorageTimeoutError, StorageUnavailableError
+from clew.ids import new_id
 from clew.server.assistants import Assistant, Assistants
 from clew.server.duties.turns import MICROSECONDS, Desk
 from clew.server.errors import ApiError
@@ -75,7 +75,7 @@ class FireCrons:
         assistant = await self._assistants.of(row.user_id or None).get(row.assistant_id)
 
         def make(row: CronRow, at: int) -> Steps[object]:
-            thread = row.thread or str(uuid.uuid4())
+            thread = row.thread or new_id()
             new = run_of(row, at, assistant, thread)
             if_missing = None if row.thread is not None else new_thread(thread, row.user_id, dict(new.metadata))
             place = self._desk.root.of(thread)

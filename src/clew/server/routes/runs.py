@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from clew.errors import RunNotFoundError, ThreadNotFoundError
+from clew.ids import new_id
 from clew.server.bodies import Body, Json, Limit, Offset
 from clew.server.caller import Asks, Caller, ThreadId
 from clew.server.errors import ApiError
@@ -233,7 +234,7 @@ async def make_run(
     metadata = granted.metadata
     if granted.only is not None and (is_stateless or body.if_not_exists == "create"):
         metadata = {**granted.only.made(metadata)}
-    thread_id = str(uuid.uuid4()) if thread_id is None else thread_id
+    thread_id = new_id() if thread_id is None else thread_id
     if_missing = None
     if is_stateless or body.if_not_exists == "create":
         if_missing = new_thread(thread_id, user_id, metadata)

@@ -77,7 +77,7 @@ class ThreadPatch(Body):
 
 
 class ThreadFilter(Body):
-    """Which threads are counted. `archived` null: both."""
+    """Which threads are counted. `archived` null: both, as for those that `ids` or the key in `metadata` names."""
 
     metadata: Json | None = None
     values: Json | None = None
@@ -225,7 +225,9 @@ async def _begin(asks: Caller, thread: Thread, steps: list[list[StateUpdate]], *
 
 
 def _wanted(body: ThreadFilter, **more: Any) -> Json:
-    return {"metadata": body.metadata, "status": body.status, "archived": body.archived, "text": body.text, **more}
+    is_asked = "archived" in body.model_fields_set or ("archived" not in (body.metadata or {}) and not more.get("ids"))
+    archived = body.archived if is_asked else None
+    return {"metadata": body.metadata, "status": body.status, "archived": archived, "text": body.text, **more}
 
 
 async def _shown(asks: Caller, threads: Any) -> list[Json]:
