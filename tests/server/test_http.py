@@ -286,3 +286,13 @@ def test_nodes_find_the_headers_that_are_for_them() -> None:
 
 async def configurable_of_request(request: Request) -> dict[str, str]:
     return configurable_of(request)
+
+
+def test_a_request_that_is_too_large_is_refused() -> None:
+    with client(HttpSettings(max_body=1000)) as api:
+        large = b'{"metadata": {"text": "' + b"x" * 2000 + b'"}}'
+        for content in (large, iter([large[:500], large[500:]])):  # with its length, and in chunks
+            answer = api.post("/threads", content=content, headers={"content-type": "application/json"})
+            assert (answer.status_code, answer.json()["detail"]) == (413, "the request is larger than 1000 bytes")
+        assert api.post("/threads", json={"metadata": {"text": "x" * 500}}).status_code == 200
+        assert api.post("/threads/count", json={}).json() == 1

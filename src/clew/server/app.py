@@ -29,6 +29,7 @@ from clew.server.pages import NEXT, TOTAL
 from clew.server.paths import Below, KeepSlashes
 from clew.server.registry import Registry
 from clew.server.routes import assistants, crons, items, protocol, runs, sockets, states, streams, system, threads
+from clew.server.sizes import BodyLimit
 from clew.server.work.queue import RunQueue
 from clew.server.work.signals import Signals
 from clew.server.work.worker import Worker, WorkSettings
@@ -107,6 +108,7 @@ def create_app(
     errors.install(app)
     describe_errors(app)
     app.add_middleware(NameIgnored)
+    app.add_middleware(BodyLimit, limit=http.max_body)
     app.add_middleware(Observed, metrics=metrics)
     app.add_middleware(KeepSlashes)
     _surround(app, http)

@@ -61,6 +61,7 @@ class HttpSettings:
     - `disabled`: rooms that there are not; without "meta" there is no `/info`, `/metrics`, `/docs` and `/openapi.json`,
       and `/ok` looks at nothing.
     - `mount_prefix`: what every path starts with, as `/api`.
+    - `max_body`: how many bytes a request may have; a larger one is refused with 413.
     - `app`: a Starlette or FastAPI application; its routes are looked at first, and its middleware and its lifespan
       are around everything. With `authenticates_app` its routes are for those only who may use the service.
     - `security`: what the documentation says of authentication.
@@ -70,6 +71,7 @@ class HttpSettings:
     configurable_headers: HeaderRules = field(default_factory=HeaderRules)
     disabled: frozenset[Room] = frozenset()
     mount_prefix: str = ""
+    max_body: int = 64 * 1024 * 1024
     app: Any = None
     authenticates_app: bool = False
     security: Security | None = None

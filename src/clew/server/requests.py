@@ -80,6 +80,9 @@ class RunCreate(Body):
         for key, kind in (("configurable", dict), ("metadata", dict), ("tags", list), ("recursion_limit", int)):
             if config is not None and config.get(key) is not None and not isinstance(config[key], kind):
                 raise ValueError(f"{key} is not a {kind.__name__}")
+        inner = cast("Json", (config or {}).get("configurable") or {})
+        if not isinstance(inner.get("checkpoint_map") or {}, dict):
+            raise ValueError("configurable.checkpoint_map is not a dict")
         limit = (config or {}).get("recursion_limit")
         if limit is not None and limit < 1:
             raise ValueError("recursion_limit is less than 1")

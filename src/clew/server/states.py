@@ -85,8 +85,10 @@ class States:
             if thread.status == "error":
                 said["error"] = await self._failure(thread.id)
             return with_state(said, await self.read(thread, {}))
-        except StorageError as error:
+        except Exception as error:
             log.warning("the state of thread %r cannot be read: %s", thread.id, error)
+            if not isinstance(error, StorageError):
+                log.debug("why the state of thread %r cannot be read", thread.id, exc_info=error)
             return {**said, "error": {"error": type(error).__name__, "message": str(error)}}
 
     @contextlib.asynccontextmanager

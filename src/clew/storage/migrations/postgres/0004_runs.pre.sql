@@ -34,6 +34,8 @@ create index clew_run_pending on clew_run (priority, created_at, run_id) where s
 
 create index clew_run_waiting on clew_run (tenant, thread, created_at, run_id) where status = 'pending';
 
+create index clew_run_active on clew_run (tenant, thread) where status in ('pending', 'running');
+
 create index clew_run_leased on clew_run (owner, lease_until) where status = 'running';
 
 create index clew_run_thread on clew_run (tenant, thread, created_at);
