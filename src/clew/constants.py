@@ -51,6 +51,7 @@ CONFIG_KEY_TASK_ID: Final = "__pregel_task_id"
 CONFIG_KEY_SEND: Final = "__pregel_send"
 CONFIG_KEY_READ: Final = "__pregel_read"
 CONFIG_KEY_RUNTIME: Final = "__pregel_runtime"
+CONFIG_KEY_UNSAVED: Final = "__clew_unsaved"  # names of what is in `configurable` and not for checkpoints' metadata
 CONFIG_KEY_STRICT_RESUME: Final = "__pregel_strict_resume"
 
 CONTROL_WRITES: Final = frozenset((ERROR, ERROR_SOURCE_NODE, INTERRUPT, RESUME))

@@ -243,3 +243,13 @@ def test_an_assistants_config_and_context_are_under_those_of_the_run(client: Cli
     assert {"thread_id", "run_id", "langgraph_request_id", "langgraph_auth_user_id"} <= set(told["configurable"])
     assert told["user"] == told["configurable"]["langgraph_auth_user_id"]
     assert told["metadata"]["m"] == 1
+
+
+def test_a_context_is_not_in_the_metadata_of_checkpoints(client: Client) -> None:
+    thread = thread_of(client)
+    asked = {"context": {"model": "big"}, "config": {"configurable": {"shown": "yes"}}}
+    client.runs.wait(thread, "tuned", input={}, **asked)
+
+    (newest, *_) = client.threads.get_history(thread)
+    assert newest["metadata"]["shown"] == "yes"
+    assert "model" not in newest["metadata"]

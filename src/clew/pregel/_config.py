@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from clew._langchain import merge_callbacks
-from clew.constants import CONF, DEFAULT_RECURSION_LIMIT
+from clew.constants import CONF, CONFIG_KEY_UNSAVED, DEFAULT_RECURSION_LIMIT
 from clew.errors import InvalidUpdateError
 
 Config = Mapping[str, Any]
@@ -77,8 +77,11 @@ def saved_metadata(config: Config) -> dict[str, Any]:
     saved: dict[str, Any] = {}
     for source in (config.get(CONF), config.get("metadata")):
         given: Mapping[str, Any] = source or {}
+        unsaved = given.get(CONFIG_KEY_UNSAVED, ())
         for key, value in given.items():
-            if isinstance(value, (str, int, float, bool)) and key not in _NOT_METADATA and not key.startswith(_OWN):
+            if key in _NOT_METADATA or key in unsaved or key.startswith(_OWN):
+                continue
+            if isinstance(value, (str, int, float, bool)):
                 saved[key] = value
     if config.get("run_id") is not None:
         saved["run_id"] = str(config["run_id"])

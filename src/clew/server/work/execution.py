@@ -11,7 +11,7 @@ from typing import Any, Literal, cast, get_type_hints
 from clew import _failpoints, telemetry
 from clew._langchain import missing_extra
 from clew.checkpoint.base import CheckpointTuple
-from clew.constants import NULL_TASK_ID
+from clew.constants import CONFIG_KEY_UNSAVED, NULL_TASK_ID
 from clew.errors import AmbiguousResumeError, ClewError, MissingExtraError, ThreadConflictError, UnknownInterruptError
 from clew.pregel._prepare import Options
 from clew.pregel._served import Served, run_served
@@ -204,7 +204,9 @@ def config_of(run: RunRow) -> Json:
     own = {**names, "run_id": run.run_id, "thread_id": run.thread}
     context = cast("Json", request.get("context") or {})
     mirrored = {key: value for key, value in context.items() if not key.startswith(_OURS)}
-    configurable: Json = {**_NOBODY, **mirrored, **with_user(given.get("configurable") or {}), **own}
+    asked = with_user(given.get("configurable") or {})
+    unsaved = [key for key in mirrored if key not in asked]  # a context may hold secrets, and metadata are shown
+    configurable: Json = {**_NOBODY, **mirrored, **asked, **own, CONFIG_KEY_UNSAVED: unsaved}
     for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map"):
         if request.get(key):
             configurable[key] = request[key]
