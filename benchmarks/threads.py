@@ -152,6 +152,8 @@ def requests(saver: Any, user: str | None) -> Iterator[tuple[str, Callable[[], o
         post("/threads/search", limit=10, metadata={"customer": "c500"}, sort_by="created_at", select=["thread_id"]),
     )
     yield "POST /threads/count, status", post("/threads/count", status="busy")
+    with runner:
+        runner.run(app.state.clew.drain(0))
 
 
 async def call(app: Any, path: str, body: Any) -> bytes:
