@@ -69,9 +69,6 @@ def recursion_limit(config: Config) -> int:
     return limit
 
 
-_OWN = ("__", "langgraph_auth_", "langgraph_request_", "x-", "user-agent")  # of the library, and of who asked
-
-
 def saved_metadata(config: Config) -> dict[str, Any]:
     """What of a config is stored with each checkpoint: the run id, and scalars users put into it."""
     saved: dict[str, Any] = {}
@@ -79,7 +76,7 @@ def saved_metadata(config: Config) -> dict[str, Any]:
         given: Mapping[str, Any] = source or {}
         unsaved = given.get(CONFIG_KEY_UNSAVED, ())
         for key, value in given.items():
-            if key in _NOT_METADATA or key in unsaved or key.startswith(_OWN):
+            if key in _NOT_METADATA or key in unsaved or key.startswith("__"):
                 continue
             if isinstance(value, (str, int, float, bool)):
                 saved[key] = value

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from clew.errors import ClewError
@@ -240,10 +239,3 @@ def signed(id: str, timestamp: int, body: bytes, keys: Sequence[bytes]) -> dict[
     said = f"{id}.{timestamp}.".encode() + body
     signatures = [f"v1,{base64.b64encode(hmac.digest(key, said, hashlib.sha256)).decode()}" for key in keys]
     return {**headers, "webhook-signature": " ".join(signatures)} if signatures else headers
-
-
-def settings_of(given: WebhookSettings | Mapping[str, Any] | None) -> WebhookSettings:
-    """What `create_app` was given, as settings."""
-    if given is None:
-        return WebhookSettings()
-    return given if isinstance(given, WebhookSettings) else WebhookSettings(**given)

@@ -34,6 +34,7 @@ from clew.store.base import BaseStore
 from clew.types import Command, Interrupt
 
 _TRIES = 3  # after another claim of the thread that was on its way when the run began
+_OF_REQUEST = ("langgraph_auth_", "langgraph_request_", "x-", "user-agent")
 _OURS = ("__", "langgraph_", "checkpoint_")  # what no context may say in a config
 _NOBODY: dict[str, Any] = {USER: None, f"{USER}_id": "", "langgraph_auth_permissions": []}
 _KEPT = ("tags", "recursion_limit", "max_concurrency", "run_name")
@@ -205,7 +206,9 @@ def config_of(run: RunRow) -> Json:
     context = cast("Json", request.get("context") or {})
     mirrored = {key: value for key, value in context.items() if not key.startswith(_OURS)}
     asked = with_user(given.get("configurable") or {})
-    unsaved = [key for key in mirrored if key not in asked]  # a context may hold secrets, and metadata are shown
+    # Metadata are shown: a context may hold secrets, and who asked, with which headers, is not for them to tell.
+    unsaved = [key for key in mirrored if key not in asked]
+    unsaved += [key for key in (*_NOBODY, *asked) if key.startswith(_OF_REQUEST)]
     configurable: Json = {**_NOBODY, **mirrored, **asked, **own, CONFIG_KEY_UNSAVED: unsaved}
     for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map"):
         if request.get(key):
